@@ -1,0 +1,465 @@
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Deref;
+use std::str::FromStr;
+
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
+
+use super::printable;
+
+/// What a certificate is for: a DNS name or an IP address (RFC 8555 §7.1.4, RFC 8738 §3).
+///
+/// ```
+/// use certwright::protocol::Identifier;
+///
+/// let name: Identifier = "Bücher.Example.".parse()?;
+/// assert_eq!(name.to_string(), "xn--bcher-kva.example");
+/// let address: Identifier = "2001:DB8:0::1".parse()?;
+/// assert_eq!(address.to_string(), "2001:db8::1");
+/// # Ok::<_, certwright::protocol::InvalidIdentifier>(())
+/// ```
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum Identifier {
+    /// Type `dns`.
+    Dns(DnsName),
+    /// Type `ip`.
+    Ip(IpAddr),
+    /// A type that this version of certwright has no name for, or a `dns` or `ip` value that only
+    /// the CA can make sense of.
+    Other(OtherIdentifier),
+}
+
+impl Identifier {
+    /// The text of the `type` member.
+    pub fn type_name(&self) -> &str {
+        match self {
+            Self::Dns(_) => "dns",
+            Self::Ip(_) => "ip",
+            Self::Other(other) => &other.type_name,
+        }
+    }
+
+    /// The text of the `value` member.
+    pub fn value(&self) -> String {
+        match self {
+            Self::Dns(name) => name.to_string(),
+            Self::Ip(address) => address.to_string(),
+            Self::Other(other) => other.value.clone(),
+        }
+    }
+
+    /// The DNS name, if this is one.
+    pub fn dns_name(&self) -> Option<&DnsName> {
+        match self {
+            Self::Dns(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Whether this is a wildcard DNS name, such as `*.example.com`.
+    pub fn is_wildcard(&self) -> bool {
+        self.dns_name().is_some_and(DnsName::is_wildcard)
+    }
+}
+
+impl FromStr for Identifier {
+    type Err = InvalidIdentifier;
+
+    /// An IP address if the text is one, else a DNS name.
+    fn from_str(text: &str) -> Result<Self, InvalidIdentifier> {
+        match text.trim().parse() {
+            Ok(address) => Ok(Self::Ip(address)),
+            Err(_) => DnsName::parse(text).map(Self::Dns),
+        }
+    }
+}
+
+impl TryFrom<&str> for Identifier {
+    type Error = InvalidIdentifier;
+
+    fn try_from(text: &str) -> Result<Self, InvalidIdentifier> {
+        text.parse()
+    }
+}
+
+impl TryFrom<&String> for Identifier {
+    type Error = InvalidIdentifier;
+
+    fn try_from(text: &String) -> Result<Self, InvalidIdentifier> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Identifier {
+    type Error = InvalidIdentifier;
+
+    fn try_from(text: String) -> Result<Self, InvalidIdentifier> {
+        text.parse()
+    }
+}
+
+impl From<DnsName> for Identifier {
+    fn from(name: DnsName) -> Self {
+        Self::Dns(name)
+    }
+}
+
+impl From<IpAddr> for Identifier {
+    fn from(address: IpAddr) -> Self {
+        Self::Ip(address)
+    }
+}
+
+impl From<Ipv4Addr> for Identifier {
+    fn from(address: Ipv4Addr) -> Self {
+        Self::Ip(address.into())
+    }
+}
+
+impl From<Ipv6Addr> for Identifier {
+    fn from(address: Ipv6Addr) -> Self {
+        Self::Ip(address.into())
+    }
+}
+
+impl From<&Identifier> for Identifier {
+    fn from(identifier: &Identifier) -> Self {
+        identifier.clone()
+    }
+}
+
+impl fmt::Display for Identifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&printable(&self.value()))
+    }
+}
+
+impl Serialize for Identifier {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        RawIdentifier {
+            type_name: self.type_name().to_owned(),
+            value: self.value(),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Identifier {
+    /// Never fails on a value: CAs echo names in forms that they would not accept.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let RawIdentifier { type_name, value } = RawIdentifier::deserialize(deserializer)?;
+        let known = match type_name.as_str() {
+            "dns" => DnsName::parse(&value).ok().map(Self::Dns),
+            "ip" => value.parse().ok().map(Self::Ip),
+            _ => None,
+        };
+        Ok(known.unwrap_or(Self::Other(OtherIdentifier { type_name, value })))
+    }
+}
+
+#[derive(Deserialize, Serialize)]
+struct RawIdentifier {
+    #[serde(rename = "type")]
+    type_name: String,
+    value: String,
+}
+
+/// An identifier of a type that certwright has no name for, such as `permanent-identifier`.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct OtherIdentifier {
+    /// The `type` member.
+    pub type_name: String,
+    /// The `value` member.
+    pub value: String,
+}
+
+/// A DNS name as it stands in a certificate: lower case, A-labels, no trailing dot, perhaps with a
+/// wildcard as its whole first label.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct DnsName(String);
+
+impl DnsName {
+    /// Reads a name and brings it to its canonical form (UTS 46, non-transitional).
+    pub fn parse(text: &str) -> Result<Self, InvalidIdentifier> {
+        let refuse = |fault| InvalidIdentifier::new(text, fault);
+        let name = text.trim();
+        let (prefix, base) = match name.strip_prefix("*.") {
+            Some(base) => ("*.", base),
+            None => ("", name),
+        };
+        let base = base.strip_suffix(['.', '\u{3002}']).unwrap_or(base);
+        if base.is_empty() {
+            return Err(refuse(IdentifierFault::Empty));
+        }
+        if base.contains('*') {
+            return Err(refuse(IdentifierFault::Wildcard));
+        }
+        if base.contains('_') {
+            return Err(refuse(IdentifierFault::Underscore));
+        }
+
+        let ascii = Uts46::new()
+            .to_ascii(
+                base.as_bytes(),
+                AsciiDenyList::STD3,
+                Hyphens::CheckFirstLast,
+                DnsLength::Ignore,
+            )
+            .map_err(|_| refuse(IdentifierFault::Syntax))?;
+        if ascii.split('.').any(str::is_empty) {
+            return Err(refuse(IdentifierFault::Empty));
+        }
+        if ascii.split('.').any(|label| label.len() > 63) {
+            return Err(refuse(IdentifierFault::LabelTooLong));
+        }
+        if prefix.len() + ascii.len() > 253 {
+            return Err(refuse(IdentifierFault::TooLong));
+        }
+        // No top level domain is all digits: such a name is a mistyped IPv4 address.
+        let top = ascii.rsplit('.').next().unwrap_or_default();
+        if top.bytes().all(|octet| octet.is_ascii_digit()) {
+            return Err(refuse(IdentifierFault::NumericTopLevel));
+        }
+
+        Ok(Self(format!("{prefix}{ascii}")))
+    }
+
+    /// The name's text, with its wildcard label.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the first label is `*`.
+    pub fn is_wildcard(&self) -> bool {
+        self.0.starts_with("*.")
+    }
+
+    /// The name without its wildcard label: what an authorization names (RFC 8555 §7.1.4).
+    pub fn base(&self) -> &str {
+        self.0.strip_prefix("*.").unwrap_or(&self.0)
+    }
+
+    /// The wildcard directly below this name.
+    pub(crate) fn wildcard(&self) -> Self {
+        Self(format!("*.{}", self.base()))
+    }
+}
+
+impl FromStr for DnsName {
+    type Err = InvalidIdentifier;
+
+    fn from_str(text: &str) -> Result<Self, InvalidIdentifier> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for DnsName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// At least one identifier, none of them twice, in the order they were given.
+///
+/// RFC 8555 gives the order of identifiers no meaning; keeping the caller's makes logs readable.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Identifiers(Vec<Identifier>);
+
+impl Identifiers {
+    /// Collects names, addresses or [`Identifier`]s, and drops duplicates.
+    ///
+    /// ```
+    /// use certwright::protocol::Identifiers;
+    ///
+    /// let identifiers = Identifiers::collect(["example.com", "EXAMPLE.com.", "192.0.2.1"])?;
+    /// assert_eq!(identifiers.len(), 2);
+    /// assert!(Identifiers::collect(["under_score.example"]).is_err());
+    /// # Ok::<_, certwright::protocol::InvalidIdentifier>(())
+    /// ```
+    pub fn collect<I>(items: I) -> Result<Self, InvalidIdentifier>
+    where
+        I: IntoIterator<Item: TryInto<Identifier, Error: Into<InvalidIdentifier>>>,
+    {
+        let mut seen = HashSet::new();
+        let mut identifiers = Vec::new();
+        for item in items {
+            let identifier = item.try_into().map_err(Into::into)?;
+            if seen.insert(identifier.clone()) {
+                identifiers.push(identifier);
+            }
+        }
+        match identifiers.is_empty() {
+            true => Err(InvalidIdentifier::new("", IdentifierFault::None)),
+            false => Ok(Self(identifiers)),
+        }
+    }
+}
+
+impl Deref for Identifiers {
+    type Target = [Identifier];
+
+    fn deref(&self) -> &[Identifier] {
+        &self.0
+    }
+}
+
+impl<'a> IntoIterator for &'a Identifiers {
+    type Item = &'a Identifier;
+    type IntoIter = std::slice::Iter<'a, Identifier>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+/// A name that no certificate can be ordered for.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error("`{}` can't be named in a certificate: {fault}", printable(.input))]
+#[non_exhaustive]
+pub struct InvalidIdentifier {
+    /// The name as it was given, cut to its first 256 characters.
+    pub input: String,
+    /// What is wrong with it.
+    pub fault: IdentifierFault,
+}
+
+impl InvalidIdentifier {
+    fn new(input: &str, fault: IdentifierFault) -> Self {
+        Self {
+            input: input.chars().take(256).collect(),
+            fault,
+        }
+    }
+}
+
+impl From<Infallible> for InvalidIdentifier {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+/// What is wrong with a name.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum IdentifierFault {
+    /// The name, or one of its labels, is empty.
+    #[error("it has an empty label")]
+    Empty,
+    /// A label has more than 63 octets.
+    #[error("it has a label of more than 63 octets")]
+    LabelTooLong,
+    /// No identifier was given at all.
+    #[error("no identifier was given")]
+    None,
+    /// The last label is a number, so the name is a mistyped IPv4 address.
+    #[error("its last label is a number, yet it is no IP address")]
+    NumericTopLevel,
+    /// Neither a DNS name (RFC 5891, UTS 46) nor an IP address.
+    #[error("it is neither a DNS name nor an IP address")]
+    Syntax,
+    /// The whole name has more than 253 octets.
+    #[error("it has more than 253 octets")]
+    TooLong,
+    /// Names of hosts have no underscore, and CAs refuse it.
+    #[error("it has an underscore, which no host name may have")]
+    Underscore,
+    /// A wildcard is the whole first label or nothing.
+    #[error("a wildcard must be the whole first label, as in *.example.com")]
+    Wildcard,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors() {
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/vectors/identifiers.json")).unwrap();
+        let cases = vectors["cases"].as_array().unwrap();
+        assert!(cases.len() >= 7);
+        for case in cases {
+            let name = DnsName::parse(case["input"].as_str().unwrap()).unwrap();
+            assert_eq!(name.as_str(), case["value"].as_str().unwrap());
+            assert_eq!(name.is_wildcard(), case["wildcard"].as_bool().unwrap());
+        }
+    }
+
+    #[test]
+    fn ip_vectors() {
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/vectors/ip_identifiers.json")).unwrap();
+        let cases = vectors["cases"].as_array().unwrap();
+        assert!(cases.len() >= 6);
+        for case in cases {
+            let identifier: Identifier = case["input"].as_str().unwrap().parse().unwrap();
+            assert!(matches!(identifier, Identifier::Ip(_)));
+            assert_eq!(
+                identifier.value(),
+                case["acme_identifier_value"].as_str().unwrap()
+            );
+        }
+    }
+
+    #[test]
+    fn refuses() {
+        let long_label = format!("{}.example", "a".repeat(64));
+        let long_name = format!("{}example", "abcdefgh.".repeat(28));
+        for (input, fault) in [
+            ("", IdentifierFault::Empty),
+            (".", IdentifierFault::Empty),
+            ("*.", IdentifierFault::Empty),
+            ("a..example", IdentifierFault::Empty),
+            ("*", IdentifierFault::Wildcard),
+            ("*.*.example", IdentifierFault::Wildcard),
+            ("w*.example", IdentifierFault::Wildcard),
+            ("_dmarc.example", IdentifierFault::Underscore),
+            ("exa mple.com", IdentifierFault::Syntax),
+            ("https://example.com", IdentifierFault::Syntax),
+            ("-a.example", IdentifierFault::Syntax),
+            ("example.com:443", IdentifierFault::Syntax),
+            ("\u{1b}[31m.example", IdentifierFault::Syntax),
+            ("300.1.1.1", IdentifierFault::NumericTopLevel),
+            (&long_label, IdentifierFault::LabelTooLong),
+            (&long_name, IdentifierFault::TooLong),
+        ] {
+            let error = input.parse::<Identifier>().unwrap_err();
+            assert_eq!(error.fault, fault, "{input:?}");
+            assert_eq!(error.input, input.chars().take(256).collect::<String>());
+            assert!(!error.to_string().contains('\u{1b}'));
+        }
+    }
+
+    #[test]
+    fn collects_each_once() {
+        let identifiers =
+            Identifiers::collect(["b.example", "A.example", "a.example.", "::0001", "::1"])
+                .unwrap();
+        let values: Vec<_> = identifiers.iter().map(Identifier::value).collect();
+        assert_eq!(values, ["b.example", "a.example", "::1"]);
+        let error = Identifiers::collect(Vec::<Identifier>::new()).unwrap_err();
+        assert_eq!(error.fault, IdentifierFault::None);
+    }
+
+    #[test]
+    fn keeps_what_it_does_not_know() {
+        for text in [
+            r#"{"type":"permanent-identifier","value":"123"}"#,
+            r#"{"type":"dns","value":"under_score.example"}"#,
+            r#"{"type":"ip","value":"somewhere"}"#,
+        ] {
+            let identifier: Identifier = serde_json::from_str(text).unwrap();
+            assert!(matches!(identifier, Identifier::Other(_)));
+            assert_eq!(serde_json::to_string(&identifier).unwrap(), text);
+        }
+        let echoed: Identifier =
+            serde_json::from_str(r#"{"type":"dns","value":"UPPER.example"}"#).unwrap();
+        assert_eq!(echoed, "upper.example".parse().unwrap());
+    }
+}

@@ -1,0 +1,49 @@
+//! The objects of RFC 8555 as typed values, with no I/O.
+//!
+//! Each file holds one object. What the CA sends (a *response*) and what a client sends (a
+//! *request*) are different types, so a request can't carry a member that only a CA may set.
+//!
+//! CAs add members and values over time, and some leave out what the RFC says they send. So:
+//!
+//! * unknown members are kept, in a field named `other`;
+//! * every enum of statuses or types has an `Other` arm that keeps the CA's text;
+//! * `null` and absence mean the same, and an absent list is an empty one.
+
+mod account;
+mod authorization;
+mod base64url;
+mod challenge;
+mod directory;
+mod identifier;
+mod open_enum;
+mod order;
+mod problem;
+mod revocation;
+mod timestamp;
+mod url;
+
+pub use self::account::{Account, AccountStatus, NewAccount};
+pub use self::authorization::{Authorization, AuthorizationStatus};
+pub use self::base64url::{Base64Url, InvalidBase64Url};
+pub use self::challenge::{Challenge, ChallengeStatus, ChallengeType, InvalidToken, Token};
+pub use self::directory::{Directory, Meta, Resource};
+pub use self::identifier::{
+    DnsName, Identifier, IdentifierFault, Identifiers, InvalidIdentifier, OtherIdentifier,
+};
+pub use self::order::{Finalize, NewOrder, Order, OrderStatus};
+pub use self::problem::{Problem, ProblemType};
+pub use self::revocation::{Revocation, RevocationReason};
+pub use self::url::{InvalidUrl, Url, UrlFault};
+
+pub(crate) use self::problem::printable;
+
+use serde::{Deserialize, Deserializer};
+
+/// Reads `null` as the type's default: several CAs send it where the RFC has a list or an object.
+pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}

@@ -1,0 +1,257 @@
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::Uri;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use thiserror::Error;
+
+use super::printable;
+
+/// The URL of an ACME resource, kept octet for octet as the CA wrote it.
+///
+/// A CA compares the `url` member of a signed request with the request's target (RFC 8555 §6.4) and
+/// the `kid` with the account's URL, so a URL is never normalised: a default port, a percent escape
+/// or a trailing slash stays as it came.
+///
+/// Absolute `https` and `http` URLs without user information and fragment can be values of this
+/// type. Whether `http` may be *used* is the session's decision (RFC 8555 §6.1: it may not, but for
+/// tests on loopback).
+#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Url(Arc<str>);
+
+impl Url {
+    /// The longest URL that is accepted, in octets.
+    pub const MAX_LENGTH: usize = 4096;
+
+    /// Reads an absolute URL.
+    pub fn parse(text: &str) -> Result<Self, InvalidUrl> {
+        let refuse = |fault| InvalidUrl::new(text, fault);
+        if text.len() > Self::MAX_LENGTH {
+            return Err(refuse(UrlFault::TooLong));
+        }
+
+        let uri = text.parse::<Uri>().map_err(|_| refuse(UrlFault::Syntax))?;
+        match uri.scheme_str() {
+            Some("https" | "http") => {}
+            Some(_) => return Err(refuse(UrlFault::Scheme)),
+            None => return Err(refuse(UrlFault::Relative)),
+        }
+        if uri.host().is_none_or(str::is_empty) {
+            return Err(refuse(UrlFault::Syntax));
+        }
+        // `http::Uri` cuts a fragment off without a word; the text would then differ from the target.
+        if text.contains('#') {
+            return Err(refuse(UrlFault::Fragment));
+        }
+        if uri
+            .authority()
+            .is_some_and(|authority| authority.as_str().contains('@'))
+        {
+            return Err(refuse(UrlFault::UserInformation));
+        }
+
+        Ok(Self(text.into()))
+    }
+
+    /// Reads a reference relative to this URL (RFC 3986 §5), as `Link` and `Location` may hold one.
+    ///
+    /// A reference that is absolute already is kept as it is.
+    pub fn join(&self, reference: &str) -> Result<Self, InvalidUrl> {
+        match Self::parse(reference) {
+            Err(InvalidUrl {
+                fault: UrlFault::Relative | UrlFault::Syntax,
+                ..
+            }) => {}
+            other => return other,
+        }
+
+        let joined = url::Url::parse(self.as_str())
+            .and_then(|base| base.join(reference))
+            .map_err(|_| InvalidUrl::new(reference, UrlFault::Syntax))?;
+        Self::parse(joined.as_str())
+    }
+
+    /// The URL's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the scheme is `https`.
+    pub fn is_https(&self) -> bool {
+        self.uri().scheme_str() == Some("https")
+    }
+
+    /// Whether the host is `localhost` or a loopback address.
+    pub fn is_loopback(&self) -> bool {
+        let uri = self.uri();
+        let host = uri.host().unwrap_or_default();
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        host.eq_ignore_ascii_case("localhost")
+            || address
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
+    }
+
+    /// The URL as the HTTP libraries take it.
+    pub(crate) fn uri(&self) -> Uri {
+        // `parse` made a value of this type only after the same parser had accepted the text.
+        self.0.parse().unwrap_or_default()
+    }
+}
+
+impl AsRef<str> for Url {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl TryFrom<&str> for Url {
+    type Error = InvalidUrl;
+
+    fn try_from(text: &str) -> Result<Self, InvalidUrl> {
+        Self::parse(text)
+    }
+}
+
+impl TryFrom<String> for Url {
+    type Error = InvalidUrl;
+
+    fn try_from(text: String) -> Result<Self, InvalidUrl> {
+        Self::parse(&text)
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Url({self})")
+    }
+}
+
+impl Serialize for Url {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Url {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).map_err(de::Error::custom)
+    }
+}
+
+/// A text that is no URL an ACME resource can have.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error("`{}` is not the URL of an ACME resource: {fault}", printable(.text))]
+#[non_exhaustive]
+pub struct InvalidUrl {
+    /// The text, cut to its first 256 characters.
+    pub text: String,
+    /// What is wrong with it.
+    pub fault: UrlFault,
+}
+
+impl InvalidUrl {
+    fn new(text: &str, fault: UrlFault) -> Self {
+        Self {
+            text: text.chars().take(256).collect(),
+            fault,
+        }
+    }
+}
+
+/// What is wrong with a URL.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum UrlFault {
+    /// It has a fragment, which is never sent.
+    #[error("it has a fragment")]
+    Fragment,
+    /// It has no scheme, so it means nothing by itself.
+    #[error("it is relative")]
+    Relative,
+    /// Its scheme is neither `https` nor `http`.
+    #[error("its scheme is not https")]
+    Scheme,
+    /// It breaks the syntax of RFC 3986.
+    #[error("its syntax is wrong")]
+    Syntax,
+    /// It is longer than [`Url::MAX_LENGTH`].
+    #[error("it is longer than {} octets", Url::MAX_LENGTH)]
+    TooLong,
+    /// It names a user or a password.
+    #[error("it holds user information")]
+    UserInformation,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_text() {
+        for text in [
+            "https://ca.example",
+            "https://ca.example:443/acme/%2f/",
+            "https://CA.example/a?b=c",
+            "http://[::1]:14000/dir",
+        ] {
+            assert_eq!(Url::parse(text).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn refuses() {
+        for (text, fault) in [
+            ("", UrlFault::Syntax),
+            ("/acme/order/1", UrlFault::Relative),
+            ("file:///etc/passwd", UrlFault::Scheme),
+            ("ftp://ca.example/", UrlFault::Scheme),
+            ("https://user:secret@ca.example/", UrlFault::UserInformation),
+            ("https://ca.example/#a", UrlFault::Fragment),
+            ("https://ca.example/a b", UrlFault::Syntax),
+        ] {
+            let error = Url::parse(text).unwrap_err();
+            assert!(
+                error.fault == fault || error.fault == UrlFault::Syntax,
+                "{text}: {error}"
+            );
+        }
+        let long = format!("https://ca.example/{}", "a".repeat(Url::MAX_LENGTH));
+        assert_eq!(Url::parse(&long).unwrap_err().fault, UrlFault::TooLong);
+    }
+
+    #[test]
+    fn joins() {
+        let base = Url::parse("https://ca.example/acme/a/b").unwrap();
+        for (reference, expected) in [
+            ("../terms", "https://ca.example/acme/terms"),
+            ("/terms", "https://ca.example/terms"),
+            ("https://ca.example:443/x", "https://ca.example:443/x"),
+            ("//other.example/x", "https://other.example/x"),
+        ] {
+            assert_eq!(base.join(reference).unwrap().as_str(), expected);
+        }
+        assert!(base.join("file:///etc/passwd").is_err());
+    }
+
+    #[test]
+    fn tells_loopback() {
+        for (text, loopback) in [
+            ("https://localhost:14000/dir", true),
+            ("https://127.0.0.2/", true),
+            ("https://[::1]/", true),
+            ("https://localhost.example/", false),
+            ("https://192.0.2.1/", false),
+        ] {
+            assert_eq!(Url::parse(text).unwrap().is_loopback(), loopback, "{text}");
+        }
+    }
+}
