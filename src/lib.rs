@@ -8,4 +8,6 @@
         clippy::indexing_slicing
     )
 )]
+pub mod jose;
 pub mod protocol;
+mod provider;

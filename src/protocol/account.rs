@@ -1,8 +1,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::open_enum::open_enum;
-use super::{Url, null_as_default};
+use super::{Url, null_as_default, open_enum};
 
 /// An account, as the CA sends it (RFC 8555 §7.1.2).
 ///

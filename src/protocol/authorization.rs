@@ -3,8 +3,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::open_enum::open_enum;
-use super::{Challenge, Identifier, null_as_default, timestamp};
+use super::{Challenge, Identifier, null_as_default, open_enum, timestamp};
 
 /// An authorization, as the CA sends it (RFC 8555 §7.1.4).
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::open_enum::open_enum;
-use super::{Identifier, Problem, Url, printable, timestamp};
+use super::{Identifier, Problem, Url, open_enum, printable, timestamp};
 
 /// A challenge, as the CA sends it (RFC 8555 §7.1.5, §8).
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

@@ -35,6 +35,7 @@ pub use self::problem::{Problem, ProblemType};
 pub use self::revocation::{Revocation, RevocationReason};
 pub use self::url::{InvalidUrl, Url, UrlFault};
 
+pub(crate) use self::open_enum::open_enum;
 pub(crate) use self::problem::printable;
 
 use serde::{Deserialize, Deserializer};

@@ -3,8 +3,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::open_enum::open_enum;
-use super::{Base64Url, Identifier, Problem, Url, null_as_default, timestamp};
+use super::{Base64Url, Identifier, Problem, Url, null_as_default, open_enum, timestamp};
 
 /// An order, as the CA sends it (RFC 8555 §7.1.3).
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

@@ -1,0 +1,165 @@
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use zeroize::Zeroizing;
+
+use super::{BoxError, InvalidKey, Jwk, PrivateKey, SignatureAlgorithm, Signer};
+
+/// An account's key, held in memory.
+///
+/// ECDSA on P-256 by default; P-384, RSA and Ed25519 with the features `p384`, `rsa` and `ed25519`.
+/// Clones share the key, which is zeroized with the last of them.
+///
+/// ```
+/// use certwright::jose::AccountKey;
+///
+/// let key = AccountKey::generate()?;
+/// let stored = key.to_pkcs8_pem()?;
+/// assert_eq!(AccountKey::from_pkcs8_pem(&stored)?, key);
+/// # Ok::<_, certwright::jose::InvalidKey>(())
+/// ```
+#[derive(Clone)]
+pub struct AccountKey {
+    private: Arc<PrivateKey>,
+    public: Jwk,
+}
+
+impl AccountKey {
+    /// Generates a key on P-256, which every CA takes.
+    pub fn generate() -> Result<Self, InvalidKey> {
+        PrivateKey::generate().and_then(Self::new)
+    }
+
+    /// Reads a key from PKCS#8 in PEM.
+    pub fn from_pkcs8_pem(pem: &str) -> Result<Self, InvalidKey> {
+        PrivateKey::from_pkcs8_pem(pem).and_then(Self::new)
+    }
+
+    /// Reads a key from a JWK with its private members.
+    pub fn from_jwk(json: &str) -> Result<Self, InvalidKey> {
+        PrivateKey::from_jwk(json).and_then(Self::new)
+    }
+
+    /// The key as PKCS#8 in PEM. A secret.
+    pub fn to_pkcs8_pem(&self) -> Result<Zeroizing<String>, InvalidKey> {
+        self.private.to_pkcs8_pem()
+    }
+
+    fn new(private: PrivateKey) -> Result<Self, InvalidKey> {
+        Ok(Self {
+            public: private.public_key()?,
+            private: Arc::new(private),
+        })
+    }
+}
+
+#[async_trait]
+impl Signer for AccountKey {
+    fn algorithm(&self) -> SignatureAlgorithm {
+        self.private.algorithm()
+    }
+
+    fn public_key(&self) -> &Jwk {
+        &self.public
+    }
+
+    async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, BoxError> {
+        self.private.sign(message)
+    }
+
+    fn account_key(&self) -> Option<&AccountKey> {
+        Some(self)
+    }
+}
+
+impl PartialEq for AccountKey {
+    /// Two keys are equal where their public keys are.
+    fn eq(&self, other: &Self) -> bool {
+        self.public == other.public
+    }
+}
+
+impl Eq for AccountKey {}
+
+impl fmt::Debug for AccountKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccountKey")
+            .field("public", &self.public)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jwk_vectors() -> Vec<serde_json::Value> {
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/vectors/keys.json")).unwrap();
+        let keys = vectors.get("cases").or(vectors.get("keys")).unwrap();
+        keys.as_array().unwrap().clone()
+    }
+
+    #[tokio::test]
+    async fn signs_with_every_vector_key() {
+        let mut seen = 0;
+        for case in jwk_vectors() {
+            let supported = match case["jwk"]["crv"].as_str().unwrap_or("RSA") {
+                "P-256" => true,
+                "P-384" => cfg!(feature = "p384"),
+                "RSA" => cfg!(feature = "rsa"),
+                "Ed25519" => cfg!(feature = "ed25519"),
+                _ => false,
+            };
+            let key = AccountKey::from_jwk(&case["jwk"].to_string());
+            assert_eq!(key.is_ok(), supported, "{}: {key:?}", case["id"]);
+            let Ok(key) = key else { continue };
+
+            let public: Jwk = serde_json::from_value(case["jwk"].clone()).unwrap();
+            assert_eq!(key.public_key(), &public);
+            let pem = key.to_pkcs8_pem().unwrap();
+            assert_eq!(AccountKey::from_pkcs8_pem(&pem).unwrap(), key);
+            assert!(!format!("{key:?}").contains(case["jwk"]["d"].as_str().unwrap()));
+
+            // A short r or s comes up once in 128 signatures; its width must not show.
+            let count = if case["jwk"]["kty"] == "RSA" { 2 } else { 200 };
+            for message in 0..count {
+                let message = format!("message {message}");
+                let signature = key.sign(message.as_bytes()).await.unwrap();
+                public
+                    .verify(&key.algorithm(), message.as_bytes(), &signature)
+                    .unwrap();
+            }
+            seen += 1;
+        }
+        assert!(seen >= 3, "only {seen} keys were found");
+    }
+
+    #[test]
+    fn tells_what_is_wrong() {
+        let key = AccountKey::generate().unwrap();
+        let pem = key.to_pkcs8_pem().unwrap();
+        for (text, expected) in [
+            ("", "PEM"),
+            ("nonsense", "PEM"),
+            (
+                "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n",
+                "CERTIFICATE",
+            ),
+            (
+                "-----BEGIN PRIVATE KEY-----\nAQID\n-----END PRIVATE KEY-----\n",
+                "PKCS#8",
+            ),
+            (
+                "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAQID\n-----END ENCRYPTED PRIVATE KEY-----\n",
+                "encrypted",
+            ),
+        ] {
+            let error = AccountKey::from_pkcs8_pem(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        assert!(AccountKey::from_pkcs8_pem(&pem.replace('\n', "\r\n")).is_ok());
+        assert!(AccountKey::from_pkcs8_pem(&format!("\n{}\n\n", pem.trim())).is_ok());
+    }
+}
