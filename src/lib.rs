@@ -1,4 +1,5 @@
 //! certwright
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     test,
     allow(
@@ -8,6 +9,12 @@
         clippy::indexing_slicing
     )
 )]
+
+mod error;
 pub mod jose;
 pub mod protocol;
 mod provider;
+pub mod solver;
+pub mod x509;
+
+pub use self::error::BoxError;

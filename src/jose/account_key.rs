@@ -4,7 +4,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
-use super::{BoxError, InvalidKey, Jwk, PrivateKey, SignatureAlgorithm, Signer};
+use super::{InvalidKey, Jwk, PrivateKey, SignatureAlgorithm, Signer};
+use crate::error::BoxError;
 
 /// An account's key, held in memory.
 ///

@@ -23,7 +23,7 @@ pub use self::jws::{Header, InvalidJws, Jws, KeyReference};
 pub use self::key_authorization::KeyAuthorization;
 pub use self::mac::{InvalidMacKey, MacAlgorithm, MacKey};
 pub use self::private_key::{InvalidKey, KeyFault};
-pub use self::signer::{BoxError, Signer, SigningError};
+pub use self::signer::{Signer, SigningError};
 pub use self::verify::SignatureFault;
 
 pub(crate) use self::private_key::PrivateKey;

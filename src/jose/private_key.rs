@@ -1,13 +1,18 @@
 use std::fmt;
 
+#[cfg(feature = "rsa")]
+use p256::ecdsa::signature::Keypair;
 use p256::ecdsa::signature::Signer;
 use p256::elliptic_curve::Generate;
-use p256::pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding, PrivateKeyInfoRef};
+use p256::pkcs8::{
+    DecodePrivateKey, EncodePrivateKey, EncodePublicKey, LineEnding, PrivateKeyInfoRef,
+};
 use serde::Deserialize;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::{BoxError, EcCurve, Jwk, SignatureAlgorithm};
+use super::{EcCurve, Jwk, SignatureAlgorithm};
+use crate::error::BoxError;
 use crate::protocol::Base64Url;
 
 /// A private key in memory, of an account or of a certificate.
@@ -138,6 +143,13 @@ impl PrivateKey {
             .map_err(|_| InvalidKey(KeyFault::Pkcs8))
     }
 
+    /// The public key as a DER `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7).
+    pub(crate) fn public_key_info(&self) -> Result<Vec<u8>, InvalidKey> {
+        with_key!(self, key => key.verifying_key().to_public_key_der())
+            .map(|document| document.into_vec())
+            .map_err(|_| InvalidKey(KeyFault::Pkcs8))
+    }
+
     pub(super) fn algorithm(&self) -> SignatureAlgorithm {
         match self {
             Self::P256(_) => SignatureAlgorithm::Es256,
@@ -180,7 +192,6 @@ impl PrivateKey {
             }),
             #[cfg(feature = "rsa")]
             Self::Rsa(key) => {
-                use rsa::signature::Keypair;
                 use rsa::traits::PublicKeyParts;
 
                 let public: rsa::RsaPublicKey = key.verifying_key().into();

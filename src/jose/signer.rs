@@ -4,9 +4,7 @@ use async_trait::async_trait;
 use thiserror::Error;
 
 use super::{AccountKey, Jwk, SignatureAlgorithm};
-
-/// Any error, as [`Signer`]s and solvers give it.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+use crate::error::BoxError;
 
 /// A key that can sign ACME requests.
 ///
@@ -14,9 +12,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// elsewhere, by a KMS or an HSM:
 ///
 /// ```
-/// use certwright::jose::{
-///     BoxError, Jwk, SignatureAlgorithm, Signer, fixed_width_signature,
-/// };
+/// use certwright::BoxError;
+/// use certwright::jose::{Jwk, SignatureAlgorithm, Signer, fixed_width_signature};
 /// # #[derive(Debug)] struct Kms;
 /// # impl Kms { async fn sign(&self, _: &str, _: &[u8]) -> Result<Vec<u8>, BoxError> { Ok(vec![]) } }
 ///

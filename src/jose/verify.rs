@@ -1,6 +1,6 @@
 //! Verification of signatures, by the algorithms of the TLS provider that is in the process anyway.
 
-use rustls::pki_types::{AlgorithmIdentifier, alg_id};
+use rustls::pki_types::alg_id;
 use thiserror::Error;
 
 use super::ecdsa::der_signature;
@@ -52,14 +52,16 @@ impl Jwk {
         let key = self
             .public_key_octets()
             .map_err(|_| SignatureFault::Wrong)?;
-        verify_signature(key_id, signature_id, &key, message, der)
+        verify_signature(&key_id, &signature_id, &key, message, der)
     }
 }
 
 /// Verifies a signature, in X.509's form.
+///
+/// The ids are the contents of DER `AlgorithmIdentifier`s, without tag and length.
 pub(crate) fn verify_signature(
-    key_id: AlgorithmIdentifier,
-    signature_id: AlgorithmIdentifier,
+    key_id: &[u8],
+    signature_id: &[u8],
     public_key: &[u8],
     message: &[u8],
     signature: &[u8],
@@ -70,7 +72,8 @@ pub(crate) fn verify_signature(
         .all
         .iter()
         .find(|algorithm| {
-            algorithm.public_key_alg_id() == key_id && algorithm.signature_alg_id() == signature_id
+            algorithm.public_key_alg_id().as_ref() == key_id
+                && algorithm.signature_alg_id().as_ref() == signature_id
         })
         .ok_or(SignatureFault::Unsupported)?
         .verify_signature(public_key, message, signature)

@@ -37,6 +37,7 @@ pub use self::url::{InvalidUrl, Url, UrlFault};
 
 pub(crate) use self::open_enum::open_enum;
 pub(crate) use self::problem::printable;
+pub(crate) use self::timestamp::format as format_timestamp;
 
 use serde::{Deserialize, Deserializer};
 

@@ -1,8 +1,8 @@
 //! RFC 3339 timestamps, as [`SystemTime`].
 
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Deserializer, Serializer, ser};
+use serde::{Deserialize, Deserializer, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -14,10 +14,14 @@ pub(crate) fn parse(text: &str) -> Option<SystemTime> {
 }
 
 /// Writes whole seconds: no member of RFC 8555 needs a finer grain, and some CAs refuse one.
-pub(crate) fn format(time: SystemTime) -> Result<String, time::error::Format> {
-    OffsetDateTime::from(time)
-        .truncate_to_second()
-        .format(&Rfc3339)
+pub(crate) fn format(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    time::Duration::try_from(since)
+        .ok()
+        .and_then(|since| OffsetDateTime::UNIX_EPOCH.checked_add(since))
+        .and_then(|time| time.truncate_to_second().format(&Rfc3339).ok())
+        // RFC 3339 ends with the year 9999.
+        .unwrap_or_else(|| "9999-12-31T23:59:59Z".to_owned())
 }
 
 /// For `#[serde(with)]` on an optional timestamp.
@@ -43,13 +47,13 @@ pub(crate) mod option {
         let Some(time) = time else {
             return serializer.serialize_none();
         };
-        serializer.serialize_str(&format(*time).map_err(ser::Error::custom)?)
+        serializer.serialize_str(&format(*time))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::Duration;
 
     use super::*;
 
@@ -80,6 +84,6 @@ mod tests {
     #[test]
     fn writes_whole_seconds() {
         let time = UNIX_EPOCH + Duration::from_millis(1_451_257_115_600);
-        assert_eq!(format(time).unwrap(), "2015-12-27T22:58:35Z");
+        assert_eq!(format(time), "2015-12-27T22:58:35Z");
     }
 }

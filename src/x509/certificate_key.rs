@@ -1,0 +1,71 @@
+use std::fmt;
+use std::sync::Arc;
+
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use zeroize::Zeroizing;
+
+use crate::jose::{InvalidKey, PrivateKey};
+
+/// A certificate's key, held in memory.
+///
+/// ECDSA on P-256 by default. Clones share the key, which is zeroized with the last of them.
+///
+/// ```
+/// use certwright::x509::CertificateKey;
+///
+/// let key = CertificateKey::generate()?;
+/// let stored = key.to_pkcs8_pem()?;
+/// let restored = CertificateKey::from_pkcs8_pem(&stored)?;
+/// assert_eq!(restored.public_key_info(), key.public_key_info());
+/// # Ok::<_, certwright::jose::InvalidKey>(())
+/// ```
+#[derive(Clone)]
+pub struct CertificateKey {
+    private: Arc<PrivateKey>,
+    public_key_info: Arc<[u8]>,
+}
+
+impl CertificateKey {
+    /// Generates a key on P-256, which every CA and every browser takes.
+    pub fn generate() -> Result<Self, InvalidKey> {
+        PrivateKey::generate().and_then(Self::new)
+    }
+
+    /// Reads a key from PKCS#8 in PEM.
+    pub fn from_pkcs8_pem(pem: &str) -> Result<Self, InvalidKey> {
+        PrivateKey::from_pkcs8_pem(pem).and_then(Self::new)
+    }
+
+    /// The key as PKCS#8 in PEM. A secret.
+    pub fn to_pkcs8_pem(&self) -> Result<Zeroizing<String>, InvalidKey> {
+        self.private.to_pkcs8_pem()
+    }
+
+    /// The key as rustls takes it. A secret.
+    pub fn to_private_key_der(&self) -> Result<PrivateKeyDer<'static>, InvalidKey> {
+        let der = self.private.to_pkcs8_der()?;
+        Ok(PrivatePkcs8KeyDer::from(der.to_vec()).into())
+    }
+
+    /// The public key as a DER `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7).
+    pub fn public_key_info(&self) -> &[u8] {
+        &self.public_key_info
+    }
+
+    pub(super) fn private(&self) -> &PrivateKey {
+        &self.private
+    }
+
+    fn new(private: PrivateKey) -> Result<Self, InvalidKey> {
+        Ok(Self {
+            public_key_info: private.public_key_info()?.into(),
+            private: Arc::new(private),
+        })
+    }
+}
+
+impl fmt::Debug for CertificateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CertificateKey").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,102 @@
+//! The PEM of a certificate chain, read as strictly as RFC 8555 §11.4 demands and as leniently as
+//! CAs need it (RFC 8555 §9.1).
+
+use super::InvalidChain;
+
+const BEGIN: &str = "-----BEGIN ";
+const END: &str = "-----END ";
+
+/// The DER of each certificate, in the order of the text.
+///
+/// CRLF, blank lines, spaces at the end of a line and a missing last newline are tolerated. Any
+/// other text, and any block that is no certificate, is refused: what follows may write the text to
+/// a file that another program trusts.
+pub(super) fn parse(text: &str) -> Result<Vec<Vec<u8>>, InvalidChain> {
+    let mut certificates = Vec::new();
+    let mut block: Option<String> = None;
+    for line in text.lines().map(str::trim_end) {
+        let Some(open) = &mut block else {
+            if line.is_empty() {
+                continue;
+            }
+            let label = line
+                .strip_prefix(BEGIN)
+                .and_then(|rest| rest.strip_suffix("-----"))
+                .ok_or(InvalidChain::Text)?;
+            if label != "CERTIFICATE" {
+                return Err(InvalidChain::Label(label.to_owned()));
+            }
+            block = Some(format!("{line}\n"));
+            continue;
+        };
+
+        open.push_str(line);
+        open.push('\n');
+        if !line.starts_with(END) {
+            continue;
+        }
+        let parsed = pem::parse(open).map_err(|_| InvalidChain::Base64)?;
+        if parsed.tag() != "CERTIFICATE" || parsed.headers().iter().next().is_some() {
+            return Err(InvalidChain::Text);
+        }
+        certificates.push(parsed.into_contents());
+        block = None;
+    }
+    match block {
+        Some(_) => Err(InvalidChain::Truncated),
+        None if certificates.is_empty() => Err(InvalidChain::Empty),
+        None => Ok(certificates),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n";
+    const TWO: &str = "-----BEGIN CERTIFICATE-----\nBAUG\n-----END CERTIFICATE-----\n";
+
+    #[test]
+    fn tolerates() {
+        let plain = format!("{ONE}{TWO}");
+        for text in [
+            plain.clone(),
+            plain.replace('\n', "\r\n"),
+            format!("\n\n{ONE}\n\r\n{TWO}\n"),
+            plain.trim_end().to_owned(),
+            plain.replace('\n', " \n"),
+        ] {
+            assert_eq!(
+                parse(&text).unwrap(),
+                [vec![1, 2, 3], vec![4, 5, 6]],
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn refuses() {
+        let key = ONE.replace("CERTIFICATE", "PRIVATE KEY");
+        for (text, expected) in [
+            (String::new(), "no certificate"),
+            ("\n \n".into(), "no certificate"),
+            (format!("subject=CN = x\n{ONE}"), "text"),
+            (format!("{ONE}trailing"), "text"),
+            (format!("{ONE}{key}"), "PRIVATE KEY"),
+            (key.clone(), "PRIVATE KEY"),
+            (ONE.replace("AQID", "A*ID"), "base64"),
+            (ONE.replace("AQID", "AQI"), "base64"),
+            (ONE.replace("END CERTIFICATE", "END X"), "base64"),
+            (
+                ONE.replace("AQID", "Proc-Type: 4,ENCRYPTED\n\nAQID"),
+                "text",
+            ),
+            ("-----BEGIN CERTIFICATE-----\nAQID\n".into(), "ends within"),
+            ("-----BEGIN CERTIFICATE-----".into(), "ends within"),
+            ("<html></html>".into(), "text"),
+        ] {
+            let error = parse(&text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text:?}: {error}");
+        }
+    }
+}
