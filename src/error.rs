@@ -1,3 +1,592 @@
-/// Any error, as a [`Signer`](crate::jose::Signer) or a
-/// [`ChallengeSolver`](crate::solver::ChallengeSolver) gives it.
+//! What can go wrong, told so that a person or a program knows what to do next.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use thiserror::Error;
+
+use crate::jose::{InvalidKey, SigningError};
+use crate::protocol::{
+    ChallengeType, Identifier, InvalidIdentifier, InvalidToken, InvalidUrl, Problem, ProblemType,
+    Resource, Url, format_timestamp, printable,
+};
+use crate::transport::{TransportError, TransportFault};
+use crate::x509::{InvalidChain, InvalidCsr};
+
+/// Any error, as a [`Signer`](crate::jose::Signer), a
+/// [`ChallengeSolver`](crate::solver::ChallengeSolver) or a
+/// [`Transport`](crate::transport::Transport) gives it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What can go wrong.
+///
+/// One `match` tells the cases apart that ask for different reactions:
+///
+/// ```
+/// use certwright::{Error, Retry};
+///
+/// fn react(error: &Error) -> String {
+///     match error {
+///         Error::RateLimited(refusal) => format!("slow down: {}", refusal.problem),
+///         Error::ValidationFailed(failure) => {
+///             let names: Vec<_> = failure.failures.iter().map(|f| f.identifier.to_string()).collect();
+///             format!("check port 80 and DNS of {}", names.join(", "))
+///         }
+///         Error::Network(fault) => format!("the network is down: {fault}"),
+///         error if error.retry() == Retry::Never => format!("needs a person: {error}"),
+///         error => format!("trying again later: {error}"),
+///     }
+/// }
+/// ```
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The CA's certificate chain is not what was asked for. Nothing of it should be used.
+    #[error(transparent)]
+    Certificate(Box<BadCertificate>),
+
+    /// The CA does not offer the type of challenge that was asked for.
+    #[error(transparent)]
+    ChallengeNotOffered(Box<ChallengeNotOffered>),
+
+    /// The client or its transport can't be set up as asked.
+    #[error(transparent)]
+    Configuration(#[from] ConfigurationError),
+
+    /// The CSR can't be made, or does not fit the order.
+    #[error(transparent)]
+    Csr(#[from] InvalidCsr),
+
+    /// A name can't be named in a certificate.
+    #[error(transparent)]
+    Identifier(#[from] InvalidIdentifier),
+
+    /// A key can't be made, read or written.
+    #[error(transparent)]
+    Key(#[from] InvalidKey),
+
+    /// No response came from the CA.
+    #[error(transparent)]
+    Network(Box<NetworkFault>),
+
+    /// No solver can solve a challenge that the CA offers for an identifier.
+    #[error(transparent)]
+    NoSolver(Box<NoSolver>),
+
+    /// The order is of no use any more, and no failed authorization explains it.
+    #[error(transparent)]
+    OrderFailed(Box<OrderFailure>),
+
+    /// The CA refused because a rate limit is exceeded.
+    #[error(transparent)]
+    RateLimited(Box<Refusal>),
+
+    /// The CA refused the request, or failed at it.
+    #[error(transparent)]
+    Refused(Box<Refusal>),
+
+    /// The CA's reply breaks the protocol.
+    #[error(transparent)]
+    Reply(Box<BadReply>),
+
+    /// The signer of the account's key failed.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
+
+    /// A solver failed before the CA was asked to validate.
+    #[error(transparent)]
+    Solver(Box<SolverFailure>),
+
+    /// The deadline came before the end.
+    #[error(transparent)]
+    TimedOut(Box<Timeout>),
+
+    /// The CA does not have what was asked of it.
+    #[error("the CA does not have {0}: its directory lists no such resource")]
+    Unsupported(Resource),
+
+    /// The CA could not validate control of one or more identifiers.
+    #[error(transparent)]
+    ValidationFailed(Box<ValidationFailure>),
+}
+
+impl Error {
+    /// Whether, and when, it helps to try the whole operation again.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Certificate(_)
+            | Self::Network(_)
+            | Self::Signing(_)
+            | Self::Solver(_)
+            | Self::TimedOut(_) => Retry::Later,
+            Self::Reply(reply) => match reply.fault {
+                ReplyFault::InsecureUrl(_) | ReplyFault::Token(_) => Retry::Never,
+                _ => Retry::Later,
+            },
+            // A limit without a time does not pass by itself: the CA waits for a person.
+            Self::RateLimited(refusal) => refusal.retry_at.map_or(Retry::Never, Retry::At),
+            Self::Refused(refusal) => match (refusal.retry_at, &refusal.problem.kind) {
+                (_, ProblemType::UserActionRequired) => Retry::Never,
+                (Some(time), _) => Retry::At(time),
+                (None, ProblemType::BadNonce | ProblemType::ServerInternal) => Retry::Later,
+                (None, _) if refusal.status >= 500 => Retry::Later,
+                (None, _) => Retry::Never,
+            },
+            Self::ValidationFailed(failure) => {
+                let transient = |failed: &FailedAuthorization| {
+                    matches!(
+                        failed.problem.as_ref().map(|problem| &problem.kind),
+                        Some(
+                            ProblemType::Connection
+                                | ProblemType::Dns
+                                | ProblemType::ServerInternal
+                        )
+                    )
+                };
+                match failure.failures.iter().all(transient) {
+                    true => Retry::Later,
+                    false => Retry::Never,
+                }
+            }
+            Self::OrderFailed(_) => Retry::Later,
+            Self::ChallengeNotOffered(_)
+            | Self::Configuration(_)
+            | Self::Csr(_)
+            | Self::Identifier(_)
+            | Self::Key(_)
+            | Self::NoSolver(_)
+            | Self::Unsupported(_) => Retry::Never,
+        }
+    }
+
+    /// What the CA said, where it said something.
+    pub fn problem(&self) -> Option<&Problem> {
+        match self {
+            Self::RateLimited(refusal) | Self::Refused(refusal) => Some(&refusal.problem),
+            Self::OrderFailed(failure) => failure.problem.as_ref(),
+            Self::ValidationFailed(failure) => failure
+                .failures
+                .iter()
+                .find_map(|failed| failed.problem.as_ref()),
+            Self::TimedOut(timeout) => timeout.problem.as_ref(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn reply(operation: Operation, url: &Url, fault: impl Into<ReplyFault>) -> Self {
+        Self::Reply(Box::new(BadReply {
+            operation,
+            url: url.clone(),
+            fault: fault.into(),
+        }))
+    }
+}
+
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+impl From<InvalidUrl> for Error {
+    fn from(error: InvalidUrl) -> Self {
+        ConfigurationError::Url(error).into()
+    }
+}
+
+/// Whether, and when, it helps to try again; see [`Error::retry`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Retry {
+    /// From this time on, which the CA named.
+    At(SystemTime),
+    /// After a pause. Let's Encrypt advises 1 minute, then 10, then 100, then a day.
+    Later,
+    /// Not until somebody has changed something.
+    Never,
+}
+
+/// What certwright was doing, for errors and logs.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Fetching the directory (RFC 8555 §7.1.1).
+    Directory,
+    /// Getting a nonce (§7.2).
+    NewNonce,
+    /// Creating or finding an account (§7.3).
+    NewAccount,
+    /// Reading or changing an account (§7.3.2).
+    Account,
+    /// Creating an order (§7.4).
+    NewOrder,
+    /// Reading an order.
+    Order,
+    /// Reading an authorization (§7.5).
+    Authorization,
+    /// Telling the CA that a challenge is ready (§7.5.1).
+    Challenge,
+    /// Sending the CSR (§7.4).
+    Finalize,
+    /// Downloading the certificate (§7.4.2).
+    Certificate,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Directory => "fetching the directory",
+            Self::NewNonce => "getting a nonce",
+            Self::NewAccount => "creating the account",
+            Self::Account => "reading the account",
+            Self::NewOrder => "creating the order",
+            Self::Order => "reading the order",
+            Self::Authorization => "reading an authorization",
+            Self::Challenge => "answering a challenge",
+            Self::Finalize => "finalizing the order",
+            Self::Certificate => "downloading the certificate",
+        })
+    }
+}
+
+/// The CA's certificate chain is not what was asked for.
+#[derive(Clone, Debug, Error)]
+#[error("the certificate at {url} is not what was asked for: {fault}")]
+#[non_exhaustive]
+pub struct BadCertificate {
+    /// Where the chain came from.
+    pub url: Url,
+    /// What is wrong with it.
+    #[source]
+    pub fault: InvalidChain,
+}
+
+/// The CA does not offer the type of challenge that was asked for.
+#[derive(Clone, Debug, Error)]
+#[error("the CA does not offer {wanted} for {identifier}, but {}", types(.offered))]
+#[non_exhaustive]
+pub struct ChallengeNotOffered {
+    /// The identifier.
+    pub identifier: Identifier,
+    /// The type that was asked for.
+    pub wanted: ChallengeType,
+    /// The types that the CA offers.
+    pub offered: Vec<ChallengeType>,
+}
+
+/// The client or its transport can't be set up as asked.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigurationError {
+    /// The account's key can't be exported, as a signer holds it elsewhere.
+    #[error("the account's key is not held in memory, so it can't be stored with the account")]
+    KeyNotExportable,
+    /// No rustls crypto provider is there to speak TLS by.
+    #[error(
+        "TLS has no crypto provider: enable the feature `aws-lc-rs` or `ring`, or install a rustls \
+         CryptoProvider"
+    )]
+    NoCryptoProvider,
+    /// Platform roots are off and none was added.
+    #[error("there is no root certificate to trust: add one, or trust the platform's")]
+    NoRoots,
+    /// No transport was given, and certwright was built without one.
+    #[error("there is no transport: give one, or enable the feature `hyper`")]
+    NoTransport,
+    /// The user agent's product can't stand in a header.
+    #[error("the product for the User-Agent header holds characters that no header may have")]
+    Product,
+    /// The account's credentials are for another directory than the client's.
+    #[error("the account belongs to the directory {0}, not to that of this client")]
+    OtherDirectory(Url),
+    /// The proxy's URL is none.
+    #[error("the proxy's URL is not of the form http://[user:password@]host[:port]")]
+    Proxy,
+    /// A root certificate can't be read.
+    #[error("the PEM of the root certificates can't be used: {0}")]
+    Root(#[source] InvalidChain),
+    /// rustls refuses the configuration.
+    #[error("TLS can't be set up: {0}")]
+    Tls(#[source] rustls::Error),
+    /// A URL given by the caller is none.
+    #[error(transparent)]
+    Url(InvalidUrl),
+}
+
+/// No response came from the CA.
+#[derive(Debug, Error)]
+#[error("{operation} at {url} failed: {source}")]
+#[non_exhaustive]
+pub struct NetworkFault {
+    /// What certwright was doing.
+    pub operation: Operation,
+    /// The URL of the request.
+    pub url: Url,
+    /// What went wrong.
+    pub source: TransportError,
+}
+
+impl NetworkFault {
+    pub(crate) fn new(operation: Operation, url: &Url, source: TransportError) -> Self {
+        Self {
+            operation,
+            url: url.clone(),
+            source,
+        }
+    }
+
+    /// Whether the same request may bring another result.
+    pub(crate) fn is_transient(&self) -> bool {
+        !matches!(self.source.fault(), TransportFault::TooLarge(_))
+    }
+}
+
+/// No solver can solve a challenge that the CA offers for an identifier.
+#[derive(Clone, Debug, Error)]
+#[error("no solver can prove control of {identifier}: {}", self.reason())]
+#[non_exhaustive]
+pub struct NoSolver {
+    /// The identifier.
+    pub identifier: Identifier,
+    /// The types of challenge that the CA offers; empty where it was not asked, as none of the
+    /// solvers could have solved any.
+    pub offered: Vec<ChallengeType>,
+}
+
+impl NoSolver {
+    fn reason(&self) -> String {
+        if !self.offered.is_empty() {
+            return format!("the CA offers {}", types(&self.offered));
+        }
+        match &self.identifier {
+            identifier if identifier.is_wildcard() => {
+                "a wildcard takes a solver for dns-01 or its relatives (RFC 8555 §8.3)".to_owned()
+            }
+            Identifier::Ip(_) => {
+                "an IP address takes a solver for http-01 or tls-alpn-01 (RFC 8738 §4)".to_owned()
+            }
+            _ => "none of the solvers given is for it".to_owned(),
+        }
+    }
+}
+
+/// The order is of no use any more.
+#[derive(Clone, Debug, Error)]
+#[error("the order {order} is {status}{}", told(.problem.as_ref()))]
+#[non_exhaustive]
+pub struct OrderFailure {
+    /// The order.
+    pub order: Url,
+    /// Its status.
+    pub status: crate::protocol::OrderStatus,
+    /// Why, in the CA's words, where it gave any.
+    pub problem: Option<Problem>,
+}
+
+/// The CA refused a request, or failed at it.
+#[derive(Clone, Debug, Error)]
+#[error("{operation} at {url} was refused with status {status}{}", self.told())]
+#[non_exhaustive]
+pub struct Refusal {
+    /// What certwright was doing.
+    pub operation: Operation,
+    /// The URL of the request.
+    pub url: Url,
+    /// The HTTP status.
+    pub status: u16,
+    /// What the CA said. Of kind [`ProblemType::Blank`] where the body was no problem document.
+    pub problem: Problem,
+    /// The time from which trying again can help, where the CA named one (§6.6).
+    pub retry_at: Option<SystemTime>,
+    /// The terms of service to agree to, where the reply links to them (§7.3.3).
+    pub terms_of_service: Option<Url>,
+    /// Pages that explain the refusal, such as the documentation of a rate limit (§6.6).
+    pub help: Vec<Url>,
+    /// The start of a body that was no problem document, such as a gateway's HTML page.
+    pub excerpt: Option<String>,
+}
+
+impl Refusal {
+    fn told(&self) -> String {
+        let mut text = match &self.excerpt {
+            Some(excerpt) if excerpt.is_empty() => ", with an empty body".to_owned(),
+            Some(excerpt) => format!(", with a body that starts `{}`", printable(excerpt)),
+            None => format!(": {}", self.problem),
+        };
+        if let Some(instance) = &self.problem.instance {
+            text.push_str(&format!("; see {}", printable(instance)));
+        }
+        if let Some(terms) = &self.terms_of_service {
+            text.push_str(&format!("; the terms of service are at {terms}"));
+        }
+        for page in &self.help {
+            text.push_str(&format!("; see {page}"));
+        }
+        if let Some(time) = self.retry_at {
+            text.push_str(&format!("; try again after {}", format_timestamp(time)));
+        }
+        text
+    }
+}
+
+/// The CA's reply breaks the protocol.
+#[derive(Clone, Debug, Error)]
+#[error("{operation} at {url} brought a reply that can't be used: {fault}")]
+#[non_exhaustive]
+pub struct BadReply {
+    /// What certwright was doing.
+    pub operation: Operation,
+    /// The URL of the request.
+    pub url: Url,
+    /// What is wrong with the reply.
+    #[source]
+    pub fault: ReplyFault,
+}
+
+/// What is wrong with a CA's reply.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum ReplyFault {
+    /// A URL that a request would go to is not https (RFC 8555 §6.1).
+    #[error("{0} is not https, so no request may go there (RFC 8555 §6.1)")]
+    InsecureUrl(Url),
+    /// The body is not the JSON object that it should be.
+    #[error("its body is not the object expected: {error}; it starts `{}`", printable(.excerpt))]
+    Json {
+        /// What is wrong with it.
+        error: String,
+        /// How it starts.
+        excerpt: String,
+    },
+    /// The directory lacks a resource without which no certificate can be had.
+    #[error("the directory does not list {0} (RFC 8555 §7.1.1)")]
+    MissingResource(Resource),
+    /// A header is missing that names the new resource, or the nonce.
+    #[error("it lacks the header {0}")]
+    MissingHeader(&'static str),
+    /// The order is valid, yet names no certificate (RFC 8555 §7.1.3).
+    #[error("the order is valid, yet it names no certificate")]
+    NoCertificate,
+    /// A redirect, which no signed request may follow (RFC 8555 §6.4).
+    #[error("it redirects{}", .0.as_deref().map(|to| format!(" to {}", printable(to))).unwrap_or_default())]
+    Redirect(Option<String>),
+    /// A challenge's token could do harm.
+    #[error(transparent)]
+    Token(#[from] InvalidToken),
+    /// A URL in it is none.
+    #[error(transparent)]
+    Url(#[from] InvalidUrl),
+}
+
+/// A solver failed before the CA was asked to validate.
+#[derive(Debug, Error)]
+#[error("the solver failed to {step} the answer to {challenge_type} for {identifier}: {source}")]
+#[non_exhaustive]
+pub struct SolverFailure {
+    /// The identifier to prove control of.
+    pub identifier: Identifier,
+    /// The type of the challenge.
+    pub challenge_type: ChallengeType,
+    /// What the solver was doing.
+    pub step: SolverStep,
+    /// What it says.
+    pub source: BoxError,
+}
+
+/// What a solver was doing.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum SolverStep {
+    /// [`present`](crate::solver::ChallengeSolver::present)
+    #[error("present")]
+    Present,
+    /// [`wait`](crate::solver::ChallengeSolver::wait)
+    #[error("see")]
+    Wait,
+    /// [`clean_up`](crate::solver::ChallengeSolver::clean_up)
+    #[error("take away")]
+    CleanUp,
+}
+
+/// The deadline came before the end.
+#[derive(Clone, Debug, Error)]
+#[error(
+    "{operation} at {url} was not done after {} s{}{}",
+    .waited.as_secs(),
+    .status.as_deref().map(|status| format!("; the status is {}", printable(status))).unwrap_or_default(),
+    told(.problem.as_ref()),
+)]
+#[non_exhaustive]
+pub struct Timeout {
+    /// What certwright was doing.
+    pub operation: Operation,
+    /// What it was waiting for.
+    pub url: Url,
+    /// How long it waited.
+    pub waited: Duration,
+    /// The status that it saw last.
+    pub status: Option<String>,
+    /// What the CA said of the delay, where it said something.
+    pub problem: Option<Problem>,
+}
+
+/// The CA could not validate control of one or more identifiers.
+#[derive(Clone, Debug, Error)]
+#[error("{}", self.told())]
+#[non_exhaustive]
+pub struct ValidationFailure {
+    /// The order, which is of no use any more.
+    pub order: Url,
+    /// The identifiers that failed.
+    pub failures: Vec<FailedAuthorization>,
+}
+
+impl ValidationFailure {
+    fn told(&self) -> String {
+        let failures: Vec<_> = self
+            .failures
+            .iter()
+            .map(FailedAuthorization::to_string)
+            .collect();
+        failures.join("; ")
+    }
+}
+
+/// An identifier that the CA could not validate control of.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct FailedAuthorization {
+    /// The identifier.
+    pub identifier: Identifier,
+    /// The type of the challenge that failed, where the CA tells.
+    pub challenge_type: Option<ChallengeType>,
+    /// Why, in the CA's words, where it gave any.
+    pub problem: Option<Problem>,
+    /// The authorization.
+    pub authorization: Url,
+}
+
+impl fmt::Display for FailedAuthorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the CA could not validate {}", self.identifier)?;
+        if let Some(challenge_type) = &self.challenge_type {
+            write!(f, " by {challenge_type}")?;
+        }
+        f.write_str(&told(self.problem.as_ref()))
+    }
+}
+
+fn types(types: &[ChallengeType]) -> String {
+    if types.is_empty() {
+        return "nothing".to_owned();
+    }
+    let names: Vec<_> = types.iter().map(ChallengeType::to_string).collect();
+    names.join(", ")
+}
+
+fn told(problem: Option<&Problem>) -> String {
+    problem
+        .map(|problem| format!(": {problem}"))
+        .unwrap_or_default()
+}

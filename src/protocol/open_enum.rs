@@ -19,6 +19,9 @@ macro_rules! open_enum {
         }
 
         impl $name {
+            /// The values that have a name here.
+            pub const KNOWN: &[Self] = &[$(Self::$variant),+];
+
             /// The text of this value on the wire.
             pub fn as_str(&self) -> &str {
                 match self {

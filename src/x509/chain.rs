@@ -7,7 +7,8 @@ use thiserror::Error;
 use x509_cert::Certificate;
 use x509_cert::ext::pkix::SubjectAltName;
 
-use super::{csr, names, pem_chain};
+use super::names::{self, list};
+use super::{csr, pem_chain};
 use crate::jose::{SignatureFault, verify_signature};
 use crate::protocol::{Identifier, printable};
 
@@ -57,6 +58,15 @@ impl CertificateChain {
             parsed,
             identifiers,
         })
+    }
+
+    /// The certificates in a PEM of roots, which are no chain.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn roots_from_pem(pem: &str) -> Result<Vec<CertificateDer<'static>>, InvalidChain> {
+        Ok(pem_chain::parse(pem)?
+            .into_iter()
+            .map(CertificateDer::from)
+            .collect())
     }
 
     /// Checks that this is the chain that was asked for: the server's certificate has this public
@@ -259,14 +269,6 @@ pub enum ChainFault {
 
 fn date(time: &SystemTime) -> String {
     crate::protocol::format_timestamp(*time)
-}
-
-fn list(identifiers: &[Identifier]) -> String {
-    if identifiers.is_empty() {
-        return "none".to_owned();
-    }
-    let values: Vec<_> = identifiers.iter().map(Identifier::to_string).collect();
-    values.join(", ")
 }
 
 #[cfg(test)]

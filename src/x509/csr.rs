@@ -10,7 +10,8 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::name::Name;
 use x509_cert::request::{CertReq, ExtensionReq};
 
-use super::{CertificateKey, names};
+use super::CertificateKey;
+use super::names::{self, list};
 use crate::jose::{PrivateKey, SignatureFault, verify_signature};
 use crate::protocol::{Identifier, printable};
 
@@ -91,6 +92,18 @@ impl Csr {
         &self.identifiers
     }
 
+    /// Checks that the request names exactly these identifiers, as RFC 8555 §7.4 demands.
+    pub(crate) fn check_identifiers(&self, identifiers: &[Identifier]) -> Result<(), InvalidCsr> {
+        let wanted: BTreeSet<_> = identifiers.iter().cloned().collect();
+        match wanted == self.identifiers {
+            true => Ok(()),
+            false => Err(InvalidCsr::OtherNames {
+                missing: wanted.difference(&self.identifiers).cloned().collect(),
+                unwanted: self.identifiers.difference(&wanted).cloned().collect(),
+            }),
+        }
+    }
+
     /// The public key as a DER `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7).
     pub fn public_key_info(&self) -> &[u8] {
         &self.public_key_info
@@ -154,6 +167,18 @@ pub enum InvalidCsr {
     /// A name in it has no place in a certificate for a server.
     #[error("the CSR can't hold the name `{}`", printable(.0))]
     Identifier(String),
+    /// It names other identifiers than the order.
+    #[error(
+        "the CSR does not fit the order: it lacks {}, and has beyond it {}",
+        list(.missing),
+        list(.unwanted)
+    )]
+    OtherNames {
+        /// Those of the order that are not in the CSR.
+        missing: Vec<Identifier>,
+        /// Those in the CSR that are not of the order.
+        unwanted: Vec<Identifier>,
+    },
     /// Its signature, by which the holder shows to have the key, is wrong.
     #[error("the CSR's signature does not verify: {0}")]
     Signature(SignatureFault),

@@ -40,3 +40,12 @@ pub(super) fn identifier(name: &GeneralName) -> Identifier {
         name => other("other", format!("{name:?}")),
     }
 }
+
+/// Identifiers as an error tells them.
+pub(super) fn list(identifiers: &[Identifier]) -> String {
+    if identifiers.is_empty() {
+        return "none".to_owned();
+    }
+    let values: Vec<_> = identifiers.iter().map(Identifier::to_string).collect();
+    values.join(", ")
+}

@@ -1,0 +1,235 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use crate::account::{Account, AccountBuilder, AccountCredentials};
+use crate::error::{ConfigurationError, Error};
+use crate::jose::{AccountKey, Signer};
+use crate::protocol::{Directory, Url};
+use crate::session::{Session, SessionOptions};
+use crate::transport::Transport;
+#[cfg(feature = "hyper")]
+use crate::transport::{HyperTransport, HyperTransportBuilder};
+
+/// A CA, ready to be used: where everything starts.
+///
+/// Clones share the directory, the nonces and the connections. One client per CA and process is
+/// best; it may be used from any number of tasks at once.
+#[derive(Clone, Debug)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    session: Session,
+    concurrency: usize,
+    wait_timeout: Duration,
+}
+
+impl Client {
+    /// A client for the CA that has its directory at this URL.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), certwright::Error> {
+    /// use certwright::{Client, LetsEncrypt};
+    ///
+    /// let staging = Client::builder(LetsEncrypt::Staging).build().await?;
+    /// let other = Client::builder("https://ca.example/acme/directory")
+    ///     .product("example-server/1.2")
+    ///     .build()
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn builder(directory: impl TryInto<Url, Error: Into<Error>>) -> ClientBuilder {
+        ClientBuilder {
+            directory: directory.try_into().map_err(Into::into),
+            options: Ok(SessionOptions::default()),
+            transport: None,
+            #[cfg(feature = "hyper")]
+            hyper: HyperTransport::builder(),
+            concurrency: 16,
+            wait_timeout: Duration::from_secs(5 * 60),
+        }
+    }
+
+    /// Begins the creation of an account for a key (RFC 8555 §7.3).
+    ///
+    /// Where the CA has an account for the key already, that one is found, and nothing is created.
+    /// The key is the caller's: store it first, and no failure can lose the account.
+    ///
+    /// ```no_run
+    /// # async fn example(client: certwright::Client) -> Result<(), certwright::Error> {
+    /// use certwright::jose::AccountKey;
+    ///
+    /// let account = client
+    ///     .new_account(AccountKey::generate()?)
+    ///     .contact("mailto:ops@example.com")
+    ///     .agree_to_terms()
+    ///     .create()
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn new_account(&self, key: impl Signer) -> AccountBuilder {
+        AccountBuilder::new(self.clone(), Arc::new(key))
+    }
+
+    /// The account that was stored. Nothing is sent.
+    ///
+    /// Fails where the credentials belong to another directory, or the key can't be read.
+    pub fn account(&self, credentials: &AccountCredentials) -> Result<Account, Error> {
+        if credentials.directory() != self.session().directory_url() {
+            return Err(ConfigurationError::OtherDirectory(credentials.directory().clone()).into());
+        }
+        let key = AccountKey::from_pkcs8_pem(credentials.key())?;
+        Ok(self.account_with(credentials.account().clone(), key))
+    }
+
+    /// The account at a URL, whose key is held by a signer. Nothing is sent.
+    pub fn account_with(&self, url: Url, signer: impl Signer) -> Account {
+        Account::new(self.clone(), url, Arc::new(signer), None)
+    }
+
+    /// The CA's directory (§7.1.1), fetched anew where the known one is old.
+    pub async fn directory(&self) -> Result<Arc<Directory>, Error> {
+        self.session().directory().await
+    }
+
+    /// The session, for requests that certwright has no method for.
+    pub fn session(&self) -> &Session {
+        &self.shared.session
+    }
+
+    pub(crate) fn wait_timeout(&self) -> Duration {
+        self.shared.wait_timeout
+    }
+
+    /// Runs futures, so many side by side as the client allows. The results stand in the order of
+    /// the futures; the first error ends all.
+    pub(crate) async fn side_by_side<T, F>(&self, futures: Vec<F>) -> Result<Vec<T>, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        stream::iter(futures)
+            .buffered(self.shared.concurrency)
+            .try_collect()
+            .await
+    }
+}
+
+/// Sets up a [`Client`].
+#[derive(Debug)]
+pub struct ClientBuilder {
+    directory: Result<Url, Error>,
+    options: Result<SessionOptions, ConfigurationError>,
+    transport: Option<Arc<dyn Transport>>,
+    #[cfg(feature = "hyper")]
+    hyper: HyperTransportBuilder,
+    concurrency: usize,
+    wait_timeout: Duration,
+}
+
+impl ClientBuilder {
+    /// Puts the application's product before certwright's in the `User-Agent` (RFC 8555 §6.1), such
+    /// as `example-server/1.2 (+https://example.com)`, so that the CA can tell who asks.
+    #[must_use]
+    pub fn product(mut self, product: &str) -> Self {
+        self.options = self.options.and_then(|options| options.product(product));
+        self
+    }
+
+    /// The language that the CA's explanations should be in (§6.1). Default: `en`.
+    #[must_use]
+    pub fn accept_language(mut self, languages: &str) -> Self {
+        self.options = self
+            .options
+            .and_then(|options| options.accept_language(languages));
+        self
+    }
+
+    /// Tolerates http URLs of loopback addresses, for tests. By default every URL must be https.
+    #[must_use]
+    pub fn allow_loopback_http(mut self) -> Self {
+        self.options = self.options.map(SessionOptions::allow_loopback_http);
+        self
+    }
+
+    /// Trusts the roots in this PEM too, for a CA whose own site has no certificate from a public
+    /// one. For more settings, [`HyperTransport::builder`] and [`transport`](Self::transport).
+    #[cfg(feature = "hyper")]
+    #[must_use]
+    pub fn add_root_pem(mut self, pem: &str) -> Self {
+        self.hyper = self.hyper.add_root_pem(pem);
+        self
+    }
+
+    /// Sends requests by this transport. Default: a [`HyperTransport`].
+    #[must_use]
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transport = Some(Arc::new(transport));
+        self
+    }
+
+    /// How many requests of one order may be under way at once. Default: 16; at least 1.
+    #[must_use]
+    pub fn concurrency(mut self, requests: usize) -> Self {
+        self.concurrency = requests.max(1);
+        self
+    }
+
+    /// How long to wait for the CA to validate or to issue, where a call names no time of its own.
+    /// Default: 5 minutes.
+    #[must_use]
+    pub fn wait_timeout(mut self, timeout: Duration) -> Self {
+        self.wait_timeout = timeout;
+        self
+    }
+
+    /// Makes the client, and fetches the directory.
+    pub async fn build(self) -> Result<Client, Error> {
+        let transport = match self.transport {
+            Some(transport) => transport,
+            #[cfg(feature = "hyper")]
+            None => Arc::new(self.hyper.build()?),
+            #[cfg(not(feature = "hyper"))]
+            None => return Err(ConfigurationError::NoTransport.into()),
+        };
+        let session = Session::new(transport, self.directory?, self.options?);
+        session.directory().await?;
+        Ok(Client {
+            shared: Arc::new(Shared {
+                session,
+                concurrency: self.concurrency,
+                wait_timeout: self.wait_timeout,
+            }),
+        })
+    }
+}
+
+/// The directories of Let's Encrypt.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum LetsEncrypt {
+    /// Issues certificates that browsers trust, within rate limits.
+    Production,
+    /// For trying things out: its limits are high, and nobody trusts its certificates.
+    Staging,
+}
+
+impl LetsEncrypt {
+    /// The directory's URL.
+    pub fn url(self) -> &'static str {
+        match self {
+            Self::Production => "https://acme-v02.api.letsencrypt.org/directory",
+            Self::Staging => "https://acme-staging-v02.api.letsencrypt.org/directory",
+        }
+    }
+}
+
+impl TryFrom<LetsEncrypt> for Url {
+    type Error = crate::protocol::InvalidUrl;
+
+    fn try_from(directory: LetsEncrypt) -> Result<Self, Self::Error> {
+        Self::parse(directory.url())
+    }
+}

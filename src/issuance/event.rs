@@ -1,0 +1,96 @@
+use std::fmt;
+
+use crate::certificate::Certificate;
+use crate::error::BoxError;
+use crate::order::Order;
+use crate::protocol::Identifier;
+use crate::solver::Presentation;
+use crate::x509::CertificateKey;
+
+/// A step of an issuance, for a program that shows progress or keeps what it would need to resume.
+///
+/// Displays as a short sentence.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// The order exists. Its URL is all that is needed to take it up again.
+    OrderCreated {
+        /// The order.
+        order: &'a Order,
+    },
+    /// The account proved control of the identifier before, and the CA still counts it.
+    AlreadyAuthorized {
+        /// The identifier.
+        identifier: &'a Identifier,
+    },
+    /// The answer to a challenge is presented.
+    Presented {
+        /// What the solver was given.
+        presentation: &'a Presentation,
+    },
+    /// The CA knows that the answer can be seen, and validates.
+    ChallengeReady {
+        /// What the solver was given.
+        presentation: &'a Presentation,
+    },
+    /// The CA has validated all identifiers.
+    Validated {
+        /// The order.
+        order: &'a Order,
+    },
+    /// The CSR is about to be sent.
+    Finalizing {
+        /// The order.
+        order: &'a Order,
+        /// The certificate's key. Whoever must not lose it stores it now.
+        key: &'a CertificateKey,
+    },
+    /// The certificate is there, and checked.
+    Issued {
+        /// The certificate.
+        certificate: &'a Certificate,
+    },
+    /// The answer to a challenge could not be taken away. The issuance goes on.
+    CleanUpFailed {
+        /// The identifier.
+        identifier: &'a Identifier,
+        /// What the solver says.
+        error: &'a BoxError,
+    },
+}
+
+impl fmt::Display for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OrderCreated { order } => {
+                write!(f, "order {} is {}", order.url(), order.status())
+            }
+            Self::AlreadyAuthorized { identifier } => {
+                write!(f, "{identifier} is authorized already")
+            }
+            Self::Presented { presentation } => write!(
+                f,
+                "answer to {} for {} presented",
+                presentation.challenge().kind,
+                presentation.identifier()
+            ),
+            Self::ChallengeReady { presentation } => write!(
+                f,
+                "the CA is asked to validate {} by {}",
+                presentation.identifier(),
+                presentation.challenge().kind
+            ),
+            Self::Validated { .. } => f.write_str("the CA has validated all identifiers"),
+            Self::Finalizing { order, .. } => {
+                write!(f, "sending the CSR for order {}", order.url())
+            }
+            Self::Issued { certificate } => write!(f, "certificate {} issued", certificate.url()),
+            Self::CleanUpFailed { identifier, error } => {
+                write!(
+                    f,
+                    "the answer for {identifier} could not be taken away: {error}"
+                )
+            }
+        }
+    }
+}

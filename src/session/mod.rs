@@ -1,0 +1,395 @@
+//! The client's side of the protocol: what every request to a CA has in common.
+//!
+//! A [`Session`] knows the directory, keeps the nonces, signs requests, sends them again where that
+//! is safe, and turns what comes back into a [`Reply`] or an [`Error`](crate::Error). The resources
+//! are built upon it; a program that speaks an extension of its own can use it directly.
+
+mod freshness;
+mod link;
+mod nonce;
+mod pace;
+mod reply;
+mod retries;
+mod retry_after;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, LOCATION, USER_AGENT};
+use http::{HeaderValue, Method, Request};
+use tokio::time::{Instant, sleep};
+use tracing::debug;
+
+use self::nonce::{Nonce, NoncePool};
+pub(crate) use self::pace::Pace;
+pub use self::reply::Reply;
+pub(crate) use self::retries::Retries;
+use crate::error::{ConfigurationError, Error, NetworkFault, Operation, ReplyFault};
+use crate::jose::{Jws, KeyReference, Signer};
+use crate::protocol::{Directory, ProblemType, Resource, Url};
+use crate::transport::Transport;
+
+/// A CA, as one client sees it: its directory, and the nonces that it handed out.
+///
+/// Clones share both.
+#[derive(Clone)]
+pub struct Session {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    transport: Arc<dyn Transport>,
+    directory_url: Url,
+    options: SessionOptions,
+    directory: Mutex<Option<CachedDirectory>>,
+    nonces: Mutex<NoncePool>,
+}
+
+struct CachedDirectory {
+    directory: Arc<Directory>,
+    fresh_until: Instant,
+}
+
+impl Session {
+    /// How often a request is sent anew that the CA refused for its nonce.
+    ///
+    /// Each refusal brings a fresh nonce, so the next try is immediate. Pebble refuses a share of
+    /// nonces on purpose; of a CA that refuses this many in a row no more is to be hoped.
+    const BAD_NONCE_LIMIT: usize = 20;
+
+    /// How many redirects of a GET are followed. A signed request follows none.
+    const REDIRECT_LIMIT: usize = 3;
+
+    /// A session with the CA that has its directory at this URL. Nothing is sent yet.
+    pub fn new(transport: Arc<dyn Transport>, directory_url: Url, options: SessionOptions) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                transport,
+                directory_url,
+                options,
+                directory: Mutex::default(),
+                nonces: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The directory's URL.
+    pub fn directory_url(&self) -> &Url {
+        &self.shared.directory_url
+    }
+
+    /// The directory (RFC 8555 §7.1.1), fetched where none is known or the known one is old.
+    ///
+    /// It is fresh for an hour, or longer where the CA says so.
+    pub async fn directory(&self) -> Result<Arc<Directory>, Error> {
+        let now = Instant::now();
+        let cached = lock(&self.shared.directory)
+            .as_ref()
+            .filter(|cached| now < cached.fresh_until)
+            .map(|cached| cached.directory.clone());
+        if let Some(directory) = cached {
+            return Ok(directory);
+        }
+
+        let reply = self.get(Operation::Directory, self.directory_url()).await?;
+        let directory = Arc::new(self.read_directory(&reply)?);
+        *lock(&self.shared.directory) = Some(CachedDirectory {
+            directory: directory.clone(),
+            fresh_until: now + freshness::lifetime(reply.headers()),
+        });
+        Ok(directory)
+    }
+
+    /// The URL of a resource that the directory lists.
+    pub async fn resource(&self, resource: Resource) -> Result<Url, Error> {
+        let directory = self.directory().await?;
+        directory
+            .url(resource)
+            .cloned()
+            .ok_or(Error::Unsupported(resource))
+    }
+
+    /// Sends a GET, unsigned, and follows a few redirects.
+    pub async fn get(&self, operation: Operation, url: &Url) -> Result<Reply, Error> {
+        let mut target = url.clone();
+        for _ in 0..=Self::REDIRECT_LIMIT {
+            let reply = self.unsigned(Method::GET, operation, &target).await?;
+            if !reply.status().is_redirection() {
+                return Ok(reply);
+            }
+            target = reply.location()?;
+        }
+        Err(Error::reply(operation, url, ReplyFault::Redirect(None)))
+    }
+
+    /// Signs a request and sends it by POST (RFC 8555 §6.2).
+    ///
+    /// A nonce that the CA refuses is replaced at once, by the one that came with the refusal
+    /// (§6.5). Where [`SignedRequest::repeat`] allows it, the request is sent anew after a pause
+    /// when the network or the CA failed.
+    pub async fn post(&self, request: &SignedRequest<'_>) -> Result<Reply, Error> {
+        let mut retries = Retries::default();
+        loop {
+            let error = match self.post_once(request).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
+            };
+            match retries.pause(&error) {
+                Some(pause) if request.repeat => {
+                    debug!(%error, ?pause, "sending the request again");
+                    sleep(pause).await;
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    async fn post_once(&self, request: &SignedRequest<'_>) -> Result<Reply, Error> {
+        let mut nonce = self.nonce().await?;
+        let mut refused = 0;
+        loop {
+            let jws = Jws::sign(
+                request.signer,
+                request.key,
+                Some(nonce.as_str()),
+                request.url,
+                &request.payload,
+            )
+            .await?;
+            let body = serde_json::to_vec(&jws)
+                .map_err(|error| crate::jose::SigningError::new(error.into()))?;
+            let mut http = self.request(Method::POST, request.url)?;
+            http.headers_mut().insert(
+                CONTENT_TYPE,
+                HeaderValue::from_static("application/jose+json"),
+            );
+            if let Some(accept) = request.accept {
+                http.headers_mut()
+                    .insert(ACCEPT, HeaderValue::from_static(accept));
+            }
+            let reply = self
+                .exchange(request.operation, request.url, http.map(|()| body.into()))
+                .await?;
+            let fresh = Nonce::from_headers(reply.headers());
+
+            let error = match reply.accept() {
+                Ok(reply) if reply.status().is_redirection() => {
+                    let location = reply.headers().get(LOCATION);
+                    let target = location.and_then(|target| target.to_str().ok());
+                    let fault = ReplyFault::Redirect(target.map(str::to_owned));
+                    return Err(Error::reply(request.operation, request.url, fault));
+                }
+                Ok(reply) => {
+                    self.keep(fresh);
+                    return Ok(reply);
+                }
+                Err(error) => error,
+            };
+            let bad_nonce = error
+                .problem()
+                .is_some_and(|problem| problem.kind == ProblemType::BadNonce);
+            if !bad_nonce || refused == Self::BAD_NONCE_LIMIT {
+                self.keep(fresh);
+                return Err(error);
+            }
+            refused += 1;
+            nonce = match fresh {
+                Some(nonce) => nonce,
+                None => self.new_nonce().await?,
+            };
+        }
+    }
+
+    /// A nonce from the pool, else a new one from the CA (§7.2).
+    async fn nonce(&self) -> Result<Nonce, Error> {
+        let pooled = lock(&self.shared.nonces).take(Instant::now());
+        match pooled {
+            Some(nonce) => Ok(nonce),
+            None => self.new_nonce().await,
+        }
+    }
+
+    async fn new_nonce(&self) -> Result<Nonce, Error> {
+        let url = self.resource(Resource::NewNonce).await?;
+        // Some servers have answered only one of the two with a nonce.
+        for method in [Method::HEAD, Method::GET] {
+            let reply = self.unsigned(method, Operation::NewNonce, &url).await?;
+            if let Some(nonce) = Nonce::from_headers(reply.headers()) {
+                return Ok(nonce);
+            }
+        }
+        let fault = ReplyFault::MissingHeader("Replay-Nonce");
+        Err(Error::reply(Operation::NewNonce, &url, fault))
+    }
+
+    fn keep(&self, nonce: Option<Nonce>) {
+        if let Some(nonce) = nonce {
+            lock(&self.shared.nonces).put(nonce, Instant::now());
+        }
+    }
+
+    /// Sends an unsigned request, again where the network or the CA fails: it changes nothing.
+    async fn unsigned(
+        &self,
+        method: Method,
+        operation: Operation,
+        url: &Url,
+    ) -> Result<Reply, Error> {
+        let mut retries = Retries::default();
+        loop {
+            let http = self.request(method.clone(), url)?.map(|()| Bytes::new());
+            let result = self
+                .exchange(operation, url, http)
+                .await
+                .and_then(Reply::accept);
+            let error = match result {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
+            };
+            let Some(pause) = retries.pause(&error) else {
+                return Err(error);
+            };
+            debug!(%error, ?pause, "sending the request again");
+            sleep(pause).await;
+        }
+    }
+
+    fn request(&self, method: Method, url: &Url) -> Result<Request<()>, Error> {
+        let mut request = Request::new(());
+        *request.method_mut() = method;
+        *request.uri_mut() = url.uri();
+        let headers = request.headers_mut();
+        headers.insert(USER_AGENT, self.shared.options.user_agent.clone());
+        headers.insert(ACCEPT_LANGUAGE, self.shared.options.accept_language.clone());
+        Ok(request)
+    }
+
+    async fn exchange(
+        &self,
+        operation: Operation,
+        url: &Url,
+        request: Request<Bytes>,
+    ) -> Result<Reply, Error> {
+        self.check_secure(operation, url)?;
+        let method = request.method().clone();
+        let response = self
+            .shared
+            .transport
+            .send(request)
+            .await
+            .map_err(|source| {
+                debug!(%method, %url, error = %source, "no reply");
+                Error::Network(Box::new(NetworkFault::new(operation, url, source)))
+            })?;
+        debug!(%method, %url, status = response.status().as_u16(), "reply");
+        Ok(Reply::new(operation, url.clone(), response))
+    }
+
+    /// RFC 8555 §6.1: every URL is https.
+    fn check_secure(&self, operation: Operation, url: &Url) -> Result<(), Error> {
+        let tolerated = self.shared.options.loopback_http && url.is_loopback();
+        match url.is_https() || tolerated {
+            true => Ok(()),
+            false => Err(Error::reply(
+                operation,
+                url,
+                ReplyFault::InsecureUrl(url.clone()),
+            )),
+        }
+    }
+
+    fn read_directory(&self, reply: &Reply) -> Result<Directory, Error> {
+        let directory: Directory = reply.json()?;
+        let refuse = |fault| Error::reply(Operation::Directory, reply.url(), fault);
+        for resource in Resource::REQUIRED {
+            if directory.url(resource).is_none() {
+                return Err(refuse(ReplyFault::MissingResource(resource)));
+            }
+        }
+        for url in Resource::ALL
+            .into_iter()
+            .filter_map(|resource| directory.url(resource))
+        {
+            self.check_secure(Operation::Directory, url)
+                .map_err(|_| refuse(ReplyFault::InsecureUrl(url.clone())))?;
+        }
+        Ok(directory)
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("directory_url", &self.shared.directory_url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a [`Session`] presents itself, and what it tolerates.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    user_agent: HeaderValue,
+    accept_language: HeaderValue,
+    loopback_http: bool,
+}
+
+impl SessionOptions {
+    const OWN_PRODUCT: &str = concat!("certwright/", env!("CARGO_PKG_VERSION"));
+
+    /// Puts the application's product before certwright's in the `User-Agent` (RFC 8555 §6.1), such
+    /// as `example-server/1.2 (+https://example.com)`.
+    pub fn product(mut self, product: &str) -> Result<Self, ConfigurationError> {
+        self.user_agent = HeaderValue::try_from(format!("{product} {}", Self::OWN_PRODUCT))
+            .map_err(|_| ConfigurationError::Product)?;
+        Ok(self)
+    }
+
+    /// The language that the CA's problem documents should be in (RFC 8555 §6.1). Default: `en`.
+    pub fn accept_language(mut self, languages: &str) -> Result<Self, ConfigurationError> {
+        self.accept_language =
+            HeaderValue::try_from(languages).map_err(|_| ConfigurationError::Product)?;
+        Ok(self)
+    }
+
+    /// Tolerates http URLs of loopback addresses, for tests. RFC 8555 §6.1 demands https.
+    #[must_use]
+    pub fn allow_loopback_http(mut self) -> Self {
+        self.loopback_http = true;
+        self
+    }
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self {
+            user_agent: HeaderValue::from_static(Self::OWN_PRODUCT),
+            accept_language: HeaderValue::from_static("en"),
+            loopback_http: false,
+        }
+    }
+}
+
+/// A request to be signed and sent by [`Session::post`].
+#[derive(Clone, Debug)]
+pub struct SignedRequest<'a> {
+    /// What the request is for, as errors will say it.
+    pub operation: Operation,
+    /// The URL.
+    pub url: &'a Url,
+    /// The key.
+    pub signer: &'a dyn Signer,
+    /// How the request names the key.
+    pub key: KeyReference<'a>,
+    /// The payload: JSON, or empty for a POST-as-GET (RFC 8555 §6.3).
+    pub payload: Vec<u8>,
+    /// The media type to ask for.
+    pub accept: Option<&'static str>,
+    /// Whether the request may be sent anew when it is not known if the CA acted on it.
+    pub repeat: bool,
+}
+
+/// A poisoned lock is no reason to fail: nothing that these guard is ever left half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
