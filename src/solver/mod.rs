@@ -14,7 +14,9 @@ mod http01;
 use async_trait::async_trait;
 
 #[cfg(feature = "http-01")]
-// pub use http01
+pub use self::http01::{
+    Http01BindError, Http01Body, Http01Error, Http01Responder, Http01Server, Http01Webroot,
+};
 use crate::error::BoxError;
 use crate::jose::{KeyAuthorization, Thumbprint};
 use crate::protocol::{Challenge, ChallengeType, Identifier, InvalidToken, Token, Url};

@@ -1,1 +1,0 @@
-//! Solvers for http-01 (RFC 8555 §8.3).
