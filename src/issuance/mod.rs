@@ -163,8 +163,8 @@ impl Issuance {
     }
 
     async fn prove_control(&self, order: &Order, deadline: Instant) -> Result<(), Error> {
-        let mut presented = Presented::default();
-        let result = self.solve(order, deadline, &mut presented).await;
+        let presented = Presented::default();
+        let result = self.solve(order, deadline, &presented).await;
         // Whatever happened: the order's fate is known, or of no interest any more.
         for (presentation, error) in presented.clean_up().await {
             self.emit(&Event::CleanUpFailed {
@@ -179,7 +179,7 @@ impl Issuance {
         &self,
         order: &Order,
         deadline: Instant,
-        presented: &mut Presented,
+        presented: &Presented,
     ) -> Result<(), Error> {
         let preparing = async {
             let tasks = self.choose(&order.authorizations().await?)?;
@@ -245,13 +245,11 @@ impl Issuance {
     }
 
     /// Presents every answer before waiting for any to be seen.
-    async fn present(&self, tasks: &[Task], presented: &mut Presented) -> Result<(), Error> {
-        // From here on each is taken away again, also where its presentation fails halfway.
-        for task in tasks {
-            presented.add(task.solver.clone(), task.presentation.clone());
-        }
+    async fn present(&self, tasks: &[Task], presented: &Presented) -> Result<(), Error> {
         let client = self.account.client();
         let presentations = tasks.iter().map(|task| async move {
+            // From here on it is taken away again, also where presenting it fails halfway.
+            presented.add(task.solver.clone(), task.presentation.clone());
             let result = task.solver.present(&task.presentation).await;
             result.map_err(|error| task.failed(SolverStep::Present, error))?;
             self.emit(&Event::Presented {
