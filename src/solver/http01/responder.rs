@@ -76,7 +76,7 @@ impl Http01Responder {
     pub fn respond(&self, path: &str) -> Option<KeyAuthorization> {
         let token = Token::parse(path.strip_prefix(Self::PATH_PREFIX)?).ok()?;
         let key_authorization = self.live.key_authorization(&token);
-        debug!(%token, live = key_authorization.is_some(), "http-01 request");
+        debug!(%token, live = key_authorization.is_some(), "key authorization asked for");
         key_authorization
     }
 
@@ -125,9 +125,11 @@ impl Http01Responder {
         }
 
         let mut response = Response::new(Http01Body::default());
-        if self.respond(request.uri().path()).is_none() {
-            *response.status_mut() = StatusCode::NOT_FOUND;
-        } else {
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        // `answer` would have answered the others.
+        if !ANSWERED_METHODS.contains(request.method())
+            && self.respond(request.uri().path()).is_some()
+        {
             *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
             response.headers_mut().insert(ALLOW, GET_HEAD);
         }

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time;
-use tracing::{Instrument, debug, debug_span, warn};
+use tracing::{Instrument, debug, debug_span, info, warn};
 
 use super::Http01Responder;
 use crate::error::BoxError;
@@ -110,7 +110,7 @@ impl Http01Server {
         };
 
         let other = if missing.is_ipv6() { v4 } else { v6 };
-        debug!(%missing, %reason, "listening on {other} only");
+        info!(%missing, %reason, "http-01 server listens on {other} only");
         Self::serve(listen_on_each(&[other])?)
     }
 

@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,10 +46,7 @@ impl Http01Webroot {
     /// The root directory must be there when a challenge is presented; the two in it are made where
     /// they are missing.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self::from(ChallengeDirectory::new(
-            root.into(),
-            &[".well-known", "acme-challenge"],
-        ))
+        Self::writing_to(root.into(), &[".well-known", "acme-challenge"])
     }
 
     /// Writes straight to a directory that the web server serves at the path
@@ -63,7 +60,22 @@ impl Http01Webroot {
     /// let solver = Http01Webroot::from_challenge_directory("/var/lib/acme-challenge");
     /// ```
     pub fn from_challenge_directory(directory: impl Into<PathBuf>) -> Self {
-        Self::from(ChallengeDirectory::new(directory.into(), &[]))
+        Self::writing_to(directory.into(), &[])
+    }
+
+    fn writing_to(root: PathBuf, names: &[&str]) -> Self {
+        let below = names.iter().scan(root.clone(), |path, name| {
+            path.push(name);
+            Some(path.clone())
+        });
+        Self {
+            challenges: Arc::new(ChallengeDirectory {
+                below: below.collect(),
+                root,
+                live: LiveTokens::default(),
+                written: Arc::default(),
+            }),
+        }
     }
 
     /// Brings the file of a token in line with whether the token is live.
@@ -102,14 +114,6 @@ impl ChallengeSolver for Http01Webroot {
     }
 }
 
-impl From<ChallengeDirectory> for Http01Webroot {
-    fn from(challenges: ChallengeDirectory) -> Self {
-        Self {
-            challenges: Arc::new(challenges),
-        }
-    }
-}
-
 #[derive(Debug)]
 struct ChallengeDirectory {
     /// What the caller named; it must be there.
@@ -122,19 +126,6 @@ struct ChallengeDirectory {
 }
 
 impl ChallengeDirectory {
-    fn new(root: PathBuf, names: &[&str]) -> Self {
-        let below = names.iter().scan(root.clone(), |path, name| {
-            path.push(name);
-            Some(path.clone())
-        });
-        Self {
-            below: below.collect(),
-            root,
-            live: LiveTokens::default(),
-            written: Arc::default(),
-        }
-    }
-
     fn settle(
         &self,
         token: &Token,
@@ -142,18 +133,20 @@ impl ChallengeDirectory {
     ) -> Result<(), Http01Error> {
         // A `Token` has no character that could lead out of the directory.
         let path = self.below.last().unwrap_or(&self.root).join(token.as_str());
-        match (self.live.key_authorization(token), written.get(token)) {
-            (Some(key_authorization), None) => {
-                self.make_directories()?;
-                if write(&path, &key_authorization)? {
-                    written.insert(token.clone(), key_authorization);
-                }
+        let live = self.live.key_authorization(token);
+        if let Some(ours) = written.get(token)
+            && live.as_ref() != Some(ours)
+        {
+            delete(&path, ours)?;
+            written.remove(token);
+        }
+        if let Some(live) = live
+            && !written.contains_key(token)
+        {
+            self.make_directories()?;
+            if write(&path, &live)? {
+                written.insert(token.clone(), live);
             }
-            (None, Some(key_authorization)) => {
-                delete(&path, key_authorization)?;
-                written.remove(token);
-            }
-            (Some(_), Some(_)) | (None, None) => {}
         }
         Ok(())
     }
@@ -175,10 +168,7 @@ impl ChallengeDirectory {
 /// Who can write to the webroot could otherwise make a more privileged process write elsewhere.
 /// That the link is put there between this look and the writing is not ruled out.
 fn make_directory(path: &Path) -> Result<(), Http01Error> {
-    let mut builder = DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o755);
-    match builder.create(path) {
+    match fs::create_dir(path) {
         Ok(()) => {
             open_directory_to_all(path).map_err(io_error("set the permissions of", path))?;
             debug!(path = %path.display(), "directory made");
@@ -519,13 +509,41 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn presents_for_another_account_in_the_place_of_the_first() {
+        let webroot = Webroot::new();
+        let [first, second] = [thumbprint(), thumbprint()].map(|key| presentation(TOKEN, &key));
+        webroot.solver.present(&first).await.unwrap();
+        let error = webroot.refusal(&second).await;
+        assert!(matches!(error, Http01Error::TokenInUse { .. }), "{error}");
+
+        // The second comes before the file of the first is deleted.
+        webroot.solver.challenges.live.remove(&first);
+        webroot.solver.present(&second).await.unwrap();
+        webroot.solver.clean_up(&first).await.unwrap();
+        assert_eq!(
+            fs::read_to_string(webroot.file(TOKEN)).unwrap(),
+            second.key_authorization().unwrap().as_str()
+        );
+        webroot.solver.clean_up(&second).await.unwrap();
+        assert_eq!(webroot.files(), 0);
+    }
+
+    #[tokio::test]
     async fn dropping_a_call_halfway_leaves_no_file() {
         let webroot = Webroot::new();
         let presentation = presentation(TOKEN, &thumbprint());
+
+        // Dropped before it has the files to itself.
+        let others = webroot.solver.challenges.written.lock().await;
+        let present = webroot.solver.present(&presentation);
+        assert!(present.now_or_never().is_none());
+        drop(others);
+        webroot.solver.clean_up(&presentation).await.unwrap();
+        assert_eq!(webroot.files(), 0);
+
+        // Dropped after; the work goes on beside the rest, or is over by chance.
         for _ in 0..20 {
-            // Polled once, then dropped: its work may still be going on.
-            let present = webroot.solver.present(&presentation);
-            assert!(present.now_or_never().is_none());
+            let _ = webroot.solver.present(&presentation).now_or_never();
             webroot.solver.clean_up(&presentation).await.unwrap();
             assert_eq!(webroot.files(), 0);
         }
