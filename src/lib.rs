@@ -15,6 +15,8 @@ pub mod jose;
 pub mod protocol;
 mod provider;
 pub mod solver;
+#[cfg(feature = "test-ca")]
+pub mod test_ca;
 pub mod x509;
 
 pub use self::error::BoxError;
