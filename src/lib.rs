@@ -23,6 +23,8 @@ pub mod protocol;
 mod provider;
 pub mod session;
 pub mod solver;
+#[cfg(feature = "test-ca")]
+pub mod test_ca;
 pub mod transport;
 pub mod x509;
 

@@ -16,12 +16,10 @@ pub(super) struct Presented {
 type Answer = (Arc<dyn ChallengeSolver>, Arc<Presentation>);
 
 impl Presented {
-    pub(super) fn add(
-        &mut self,
-        solver: Arc<dyn ChallengeSolver>,
-        presentation: Arc<Presentation>,
-    ) {
-        self.answers.push((solver, presentation));
+    /// Notes that an answer is about to be presented.
+    pub(super) fn add(&self, solver: Arc<dyn ChallengeSolver>, presentation: Arc<Presentation>) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.push((solver, presentation));
     }
 
     /// Takes all answers away, side by side, and returns those where that failed.

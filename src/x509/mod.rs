@@ -10,3 +10,6 @@ mod pem_chain;
 pub use self::certificate_key::CertificateKey;
 pub use self::chain::{CertificateChain, ChainFault, InvalidChain};
 pub use self::csr::{Csr, InvalidCsr};
+
+#[cfg(feature = "test-ca")]
+pub(crate) use self::names::general_name;

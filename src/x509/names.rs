@@ -8,7 +8,7 @@ use x509_cert::ext::pkix::name::GeneralName;
 use crate::protocol::{DnsName, Identifier, OtherIdentifier};
 
 /// `None` for an identifier that has no place in a certificate for a server.
-pub(super) fn general_name(identifier: &Identifier) -> Option<GeneralName> {
+pub(crate) fn general_name(identifier: &Identifier) -> Option<GeneralName> {
     match identifier {
         Identifier::Dns(name) => Ia5String::new(name.as_str()).ok().map(GeneralName::DnsName),
         Identifier::Ip(address) => Some(GeneralName::from(*address)),

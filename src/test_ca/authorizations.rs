@@ -1,0 +1,133 @@
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde_json::{Map, Value};
+
+use super::ca::{Ca, asks_for_deactivation};
+use super::reply::{Refusal, Reply};
+use super::request::Payload;
+use super::route::Route;
+use super::settings::Validation;
+use super::state::State;
+use super::validation;
+use crate::protocol::{AuthorizationStatus, ChallengeStatus};
+
+impl Ca {
+    /// A look at an authorization (RFC 8555 §7.5), or its deactivation (§7.5.2).
+    pub(super) async fn authorization(
+        &self,
+        account: u64,
+        id: u64,
+        payload: &Payload,
+    ) -> Result<Reply, Refusal> {
+        if payload.is_empty() && self.settings().validation == Validation::BeforeNextLook {
+            self.wait_while(|state| state.authorization_is_validating(id))
+                .await;
+        }
+
+        let mut state = self.state();
+        check_owner(&state, account, id)?;
+        if !payload.is_empty() {
+            let request: Map<String, Value> = payload.json()?;
+            if !asks_for_deactivation(&request) {
+                return Err(Refusal::malformed(
+                    "an authorization's status can become `deactivated` only",
+                ));
+            }
+            deactivate(&mut state, id)?;
+        }
+
+        let object = state.authorization(id).ok_or_else(Refusal::not_found)?;
+        let reply = Reply::json(StatusCode::OK, &object)?;
+        Ok(self.with_retry_after(reply, state.authorization_is_validating(id)))
+    }
+
+    /// A look at a challenge, or the client's word that it is ready (§7.5.1).
+    pub(super) async fn challenge(
+        self: &Arc<Self>,
+        account: u64,
+        id: u64,
+        payload: &Payload,
+    ) -> Result<Reply, Refusal> {
+        let pace = self.settings().validation;
+        let responds = !payload.is_empty();
+        if responds {
+            let response: Map<String, Value> = payload.json()?;
+            if !response.is_empty() {
+                return Err(Refusal::malformed("the response must be `{}`"));
+            }
+            self.start_validation(account, id)?;
+        }
+
+        let waits = match responds {
+            true => pace == Validation::BeforeReply,
+            false => pace == Validation::BeforeNextLook,
+        };
+        if waits {
+            self.wait_while(|state| state.challenge_is_validating(id))
+                .await;
+        }
+
+        let state = self.state();
+        let challenge = state.challenges.get(id).ok_or_else(Refusal::not_found)?;
+        check_owner(&state, account, challenge.authorization)?;
+        let up = self.url(Route::Authorization(challenge.authorization));
+        let reply = Reply::json(StatusCode::OK, &challenge.object)?;
+        // §7.1: from a challenge to its authorization.
+        Ok(reply.link(up.map_err(Refusal::internal)?, "up"))
+    }
+
+    fn start_validation(self: &Arc<Self>, account: u64, id: u64) -> Result<(), Refusal> {
+        let mut state = self.state();
+        let challenge = state.challenges.get(id).ok_or_else(Refusal::not_found)?;
+        let authorization = challenge.authorization;
+        check_owner(&state, account, authorization)?;
+
+        let pending = state
+            .authorizations
+            .get(authorization)
+            .is_some_and(|stored| stored.object.status == AuthorizationStatus::Pending);
+        let challenge = state
+            .challenges
+            .get_mut(id)
+            .ok_or_else(Refusal::not_found)?;
+        // As Pebble says it; Boulder has `conflict` for it.
+        if !pending || challenge.object.status != ChallengeStatus::Pending {
+            return Err(Refusal::malformed(format!(
+                "the challenge is `{}`, and only one that is `pending`, of an authorization that \
+                 is, can be responded to",
+                challenge.object.status
+            )));
+        }
+        challenge.object.status = ChallengeStatus::Processing;
+        self.tasks.spawn(validation::run(Arc::clone(self), id));
+        Ok(())
+    }
+}
+
+fn check_owner(state: &State, account: u64, id: u64) -> Result<(), Refusal> {
+    let authorization = state.authorizations.get(id);
+    let authorization = authorization.ok_or_else(Refusal::not_found)?;
+    match authorization.account == account {
+        true => Ok(()),
+        false => Err(Refusal::unauthorized(
+            "the authorization is another account's",
+        )),
+    }
+}
+
+fn deactivate(state: &mut State, id: u64) -> Result<(), Refusal> {
+    let authorization = state.authorizations.get(id);
+    let status = authorization.map(|stored| &stored.object.status);
+    match status {
+        Some(AuthorizationStatus::Pending | AuthorizationStatus::Valid) => {
+            state.set_authorization_status(id, AuthorizationStatus::Deactivated);
+            Ok(())
+        }
+        Some(status) => Err(Refusal::malformed(format!(
+            "the authorization is `{status}`, and only one that is `pending` or `valid` can be \
+             deactivated"
+        ))),
+        None => Err(Refusal::not_found()),
+    }
+}

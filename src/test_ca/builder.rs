@@ -1,0 +1,176 @@
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+use super::TestCa;
+use super::ca::Ca;
+use super::issuer::Issuer;
+use super::nonces::Nonces;
+use super::random::Random;
+use super::settings::{Issuance, RetryAfter, Settings, Validation};
+use super::{Handle, server};
+use crate::error::BoxError;
+use crate::protocol::DnsName;
+use crate::provider::crypto_provider;
+
+/// How a [`TestCa`] shall behave. Most of it can be changed while it runs, too.
+#[derive(Clone, Debug)]
+#[must_use = "nothing runs before `start`"]
+pub struct TestCaBuilder {
+    bind: SocketAddr,
+    rejected_nonces: f64,
+    seed: u64,
+    settings: Settings,
+}
+
+impl TestCaBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            rejected_nonces: 0.0,
+            seed: 0,
+            settings: Settings::default(),
+        }
+    }
+
+    /// Starts the CA.
+    ///
+    /// It must be called within a tokio runtime that has I/O and time enabled.
+    pub async fn start(self) -> Result<TestCa, StartError> {
+        if !self.bind.ip().is_loopback() {
+            return Err(StartError::NotLoopback(self.bind));
+        }
+        let provider = crypto_provider().ok_or(StartError::NoProvider)?;
+        let random = Random::new(Arc::clone(&provider));
+        let issuer = Issuer::generate(random.clone()).map_err(StartError::Certificate)?;
+        let (certificate, key) = issuer
+            .tls_identity(self.bind.ip())
+            .map_err(StartError::Certificate)?;
+        let tls = server::tls_acceptor(provider, certificate, key)?;
+
+        let bind = |source| StartError::Bind {
+            address: self.bind,
+            source,
+        };
+        let listener = TcpListener::bind(self.bind).await.map_err(bind)?;
+        let address = listener.local_addr().map_err(bind)?;
+
+        let mut nonces = Nonces::new(self.seed);
+        nonces.reject(self.rejected_nonces);
+        let base = format!("https://{address}");
+        let ca = Arc::new(Ca::new(base, random, issuer, nonces, self.settings));
+        ca.tasks.spawn(server::run(Arc::clone(&ca), listener, tls));
+        tracing::debug!(%address, "a test CA has started");
+        Ok(TestCa(Arc::new(Handle { ca, address })))
+    }
+
+    /// Where to listen. It must be a loopback address, since anybody gets certificates here. A port
+    /// of 0 is one that is free.
+    ///
+    /// By default 127.0.0.1 and port 0.
+    pub fn bind(mut self, address: SocketAddr) -> Self {
+        self.bind = address;
+        self
+    }
+
+    /// Seeds the choice of the nonces that are [rejected](Self::reject_nonces). By default 0.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Answers a share of the requests with `badNonce` although their nonce is good: of 0.5, every
+    /// other one; of 1, all of them. By default 0.
+    pub fn reject_nonces(mut self, share: f64) -> Self {
+        self.rejected_nonces = share;
+        self
+    }
+
+    /// Waits this long before each reply goes out. Requests wait side by side. By default not at
+    /// all.
+    pub fn latency(mut self, latency: Duration) -> Self {
+        self.settings.latency = latency;
+        self
+    }
+
+    /// The port at which http-01 challenges are validated, in place of 80. By default 5002.
+    pub fn http01_port(mut self, port: u16) -> Self {
+        self.settings.http01_port = port;
+        self
+    }
+
+    /// The address at which a DNS name is validated: a loopback address, or else validation fails.
+    ///
+    /// By default every name has the address 127.0.0.1.
+    pub fn resolve(mut self, name: impl AsRef<str>, address: IpAddr) -> Self {
+        self.settings.resolve(name.as_ref(), address);
+        self
+    }
+
+    /// When a client learns how a validation ended. By default at its next look.
+    pub fn validation(mut self, validation: Validation) -> Self {
+        self.settings.validation = validation;
+        self
+    }
+
+    /// How long a validation may take. By default 5 seconds.
+    pub fn validation_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.validation_timeout = timeout;
+        self
+    }
+
+    /// When a finalized order becomes `valid`. By default at once.
+    pub fn issuance(mut self, issuance: Issuance) -> Self {
+        self.settings.issuance = issuance;
+        self
+    }
+
+    /// The `Retry-After` of replies about orders and authorizations that are still in the works, or
+    /// `None` to send none. By default 1 second.
+    pub fn retry_after(mut self, retry_after: impl Into<Option<RetryAfter>>) -> Self {
+        self.settings.retry_after = retry_after.into();
+        self
+    }
+
+    /// Refuses orders for a name and those below it, with `rejectedIdentifier`.
+    pub fn block(mut self, name: DnsName) -> Self {
+        self.settings.blocked.insert(name);
+        self
+    }
+
+    /// How long certificates are valid. By default 90 days.
+    pub fn certificate_lifetime(mut self, lifetime: Duration) -> Self {
+        self.settings.certificate_lifetime = lifetime;
+        self
+    }
+}
+
+/// A [`TestCa`] could not be started.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The address can't be listened on.
+    #[error("can't listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The CA's own certificates could not be made.
+    #[error("the CA's certificates could not be made: {0}")]
+    Certificate(#[source] BoxError),
+    /// No rustls crypto provider is there.
+    #[error("TLS needs the feature `aws-lc-rs` or `ring`, or an installed rustls CryptoProvider")]
+    NoProvider,
+    /// The address could be reached from other machines.
+    #[error("{0} is not a loopback address, and a test CA must not be reachable from elsewhere")]
+    NotLoopback(SocketAddr),
+    /// TLS could not be set up.
+    #[error("TLS could not be set up: {0}")]
+    Tls(#[from] rustls::Error),
+}

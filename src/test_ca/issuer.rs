@@ -1,0 +1,207 @@
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use der::pem::LineEnding;
+use der::{Decode, Encode, EncodePem};
+use p256::ecdsa::{DerSignature, SigningKey};
+use p256::elliptic_curve::Generate;
+use p256::pkcs8::EncodePrivateKey;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use x509_cert::Certificate;
+use x509_cert::builder::profile::BuilderProfile;
+use x509_cert::builder::profile::cabf::Root;
+use x509_cert::builder::profile::cabf::tls::{CertificateType, Subordinate, Subscriber};
+use x509_cert::builder::{Builder, CertificateBuilder};
+use x509_cert::ext::pkix::{SubjectAltName, SubjectKeyIdentifier};
+use x509_cert::name::Name;
+use x509_cert::serial_number::SerialNumber;
+use x509_cert::spki::{SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef};
+use x509_cert::time::{Time, Validity};
+
+use super::random::Random;
+use crate::error::BoxError;
+use crate::protocol::Identifier;
+use crate::x509::general_name;
+
+/// The CA's keys and certificates: a root, and an intermediate that issues.
+#[derive(Debug)]
+pub(super) struct Issuer {
+    random: Random,
+    root_key: SigningKey,
+    root: CertificateDer<'static>,
+    root_pem: String,
+    intermediate_key: SigningKey,
+    intermediate_pem: String,
+}
+
+impl Issuer {
+    /// Makes new keys and certificates for them.
+    pub(super) fn generate(random: Random) -> Result<Self, BoxError> {
+        let root_key = SigningKey::try_generate()?;
+        let root = CertificateBuilder::new(
+            Root::new(false, Name::from_str(ROOT)?)?,
+            serial_number(&random)?,
+            validity(SystemTime::now(), DECADE)?,
+            SubjectPublicKeyInfoOwned::from_key(root_key.verifying_key())?,
+        )?;
+
+        let intermediate_key = SigningKey::try_generate()?;
+        let intermediate = CertificateBuilder::new(
+            Subordinate {
+                issuer: Name::from_str(ROOT)?,
+                subject: Name::from_str(INTERMEDIATE)?,
+                path_len_constraint: Some(0),
+                emits_ocsp_response: false,
+                client_auth: false,
+            },
+            serial_number(&random)?,
+            validity(SystemTime::now(), DECADE)?,
+            SubjectPublicKeyInfoOwned::from_key(intermediate_key.verifying_key())?,
+        )?;
+
+        let root = sign(root, &root_key)?;
+        Ok(Self {
+            root: root.to_der()?.into(),
+            root_pem: root.to_pem(LineEnding::LF)?,
+            intermediate_pem: sign(intermediate, &root_key)?.to_pem(LineEnding::LF)?,
+            random,
+            root_key,
+            intermediate_key,
+        })
+    }
+
+    pub(super) fn root(&self) -> &CertificateDer<'static> {
+        &self.root
+    }
+
+    pub(super) fn root_pem(&self) -> &str {
+        &self.root_pem
+    }
+
+    /// The certificate, with its key, by which the CA itself speaks https.
+    pub(super) fn tls_identity(
+        &self,
+        address: IpAddr,
+    ) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), BoxError> {
+        let key = SigningKey::try_generate()?;
+        let mut identifiers: Vec<Identifier> = vec![
+            "localhost".parse()?,
+            Ipv4Addr::LOCALHOST.into(),
+            Ipv6Addr::LOCALHOST.into(),
+        ];
+        if !identifiers.contains(&address.into()) {
+            identifiers.push(address.into());
+        }
+
+        let certificate = self.server_certificate(
+            ROOT,
+            &self.root_key,
+            &SubjectPublicKeyInfoOwned::from_key(key.verifying_key())?.to_der()?,
+            &identifiers,
+            validity(SystemTime::now(), DECADE)?,
+        )?;
+        let key = PrivatePkcs8KeyDer::from(key.to_pkcs8_der()?.as_bytes().to_vec());
+        Ok((certificate.to_der()?.into(), key.into()))
+    }
+
+    /// Issues the certificate of an order, for a key given as a DER `SubjectPublicKeyInfo`.
+    pub(super) fn issue<'a>(
+        &self,
+        public_key_info: &[u8],
+        identifiers: impl IntoIterator<Item = &'a Identifier>,
+        not_before: SystemTime,
+        lifetime: Duration,
+    ) -> Result<Issued, BoxError> {
+        let certificate = self.server_certificate(
+            INTERMEDIATE,
+            &self.intermediate_key,
+            public_key_info,
+            identifiers,
+            validity(not_before, lifetime)?,
+        )?;
+        Ok(Issued {
+            leaf: certificate.to_der()?,
+            leaf_pem: certificate.to_pem(LineEnding::LF)?,
+            issuer_pem: self.intermediate_pem.clone(),
+        })
+    }
+
+    fn server_certificate<'a>(
+        &self,
+        issuer: &str,
+        issuer_key: &SigningKey,
+        public_key_info: &[u8],
+        identifiers: impl IntoIterator<Item = &'a Identifier>,
+        validity: Validity,
+    ) -> Result<Certificate, BoxError> {
+        let names: Vec<_> = identifiers.into_iter().filter_map(general_name).collect();
+        let profile = Subscriber {
+            certificate_type: CertificateType::domain_validated(Name::default(), names.clone())?,
+            issuer: Name::from_str(issuer)?,
+            client_auth: false,
+        };
+        let mut builder = CertificateBuilder::new(
+            profile,
+            serial_number(&self.random)?,
+            validity,
+            SubjectPublicKeyInfoOwned::from_der(public_key_info)?,
+        )?;
+        // The profile leaves these two to its caller. The names are critical, as the subject is
+        // empty (RFC 5280 §4.2.1.6).
+        builder.add_extension(&SubjectAltName(names))?;
+        let key = SubjectPublicKeyInfoRef::from_der(public_key_info)?;
+        builder.add_extension(&SubjectKeyIdentifier::try_from(key)?)?;
+        sign(builder, issuer_key)
+    }
+}
+
+/// A certificate that was issued, and the one that signed it.
+#[derive(Clone, Debug)]
+pub(super) struct Issued {
+    pub(super) leaf: Vec<u8>,
+    pub(super) leaf_pem: String,
+    pub(super) issuer_pem: String,
+}
+
+impl Issued {
+    /// The chain as it is downloaded (RFC 8555 §9.1): without the root, which clients have.
+    pub(super) fn pem(&self) -> String {
+        format!("{}{}", self.leaf_pem, self.issuer_pem)
+    }
+}
+
+fn sign<P: BuilderProfile>(
+    builder: CertificateBuilder<P>,
+    key: &SigningKey,
+) -> Result<Certificate, BoxError> {
+    Ok(builder.build::<_, DerSignature>(key)?)
+}
+
+/// 128 random bits, the last of them set so that the number is positive.
+fn serial_number(random: &Random) -> Result<SerialNumber, BoxError> {
+    let mut octets = random.octets::<16>().map_err(rustls::Error::from)?;
+    if let Some(last) = octets.last_mut() {
+        *last |= 1;
+    }
+    Ok(SerialNumber::new(&octets)?)
+}
+
+fn validity(not_before: SystemTime, lifetime: Duration) -> Result<Validity, BoxError> {
+    let not_before = not_before
+        .checked_sub(CLOCK_SKEW)
+        .ok_or("the time is before any that a certificate can hold")?;
+    let not_after = not_before
+        .checked_add(lifetime)
+        .ok_or("the time is after any that a certificate can hold")?;
+    Ok(Validity::new(
+        Time::try_from(not_before)?,
+        Time::try_from(not_after)?,
+    ))
+}
+
+/// What the clocks of clients may be behind.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
+const DECADE: Duration = Duration::from_secs(3_650 * 24 * 3_600);
+const INTERMEDIATE: &str = "CN=certwright test CA intermediate,O=certwright,C=AQ";
+const ROOT: &str = "CN=certwright test CA root,O=certwright,C=AQ";

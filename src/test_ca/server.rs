@@ -1,0 +1,141 @@
+//! The sockets: https on loopback, HTTP/1.1 and HTTP/2.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::crypto::CryptoProvider;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::ca::Ca;
+use super::log::LoggedRequest;
+use super::reply::Reply;
+use super::route::{ResourceKind, Route};
+
+pub(super) fn tls_acceptor(
+    provider: Arc<CryptoProvider>,
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+) -> Result<TlsAcceptor, rustls::Error> {
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Takes connections until it is dropped.
+pub(super) async fn run(ca: Arc<Ca>, listener: TcpListener, tls: TlsAcceptor) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let connection = connection(Arc::clone(&ca), stream, tls.clone());
+                ca.tasks.spawn(connection);
+            }
+            Err(error) => {
+                // Most likely there are too many open files, which a pause may cure.
+                tracing::debug!(%error, "a connection could not be accepted");
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn connection(ca: Arc<Ca>, stream: TcpStream, tls: TlsAcceptor) {
+    // Replies are small, and each would wait for the acknowledgement of the one before it.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY could not be set");
+    }
+    let stream = match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => return tracing::debug!("a TLS handshake took too long"),
+    };
+
+    let mut builder = auto::Builder::new(ca.tasks.clone());
+    builder.http1().timer(TokioTimer::new());
+    let service = service_fn(|request| serve(Arc::clone(&ca), request));
+    if let Err(error) = builder
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+    {
+        tracing::debug!(error, "a connection broke");
+    }
+}
+
+async fn serve(
+    ca: Arc<Ca>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let arrival = ca.log.arrive(describe(&request));
+    let (parts, body) = request.into_parts();
+    let url = request_url(&parts.uri, &parts.headers);
+    // What else than the limit can go wrong is that the client is gone, and sees no reply anyway.
+    let body = Limited::new(body, MAX_BODY).collect().await.ok();
+    let body = body.map(|body| body.to_bytes());
+    let reply = ca.answer(&parts, body, &url, &arrival).await;
+
+    // After the deed: a client that gives up meanwhile has lost the reply, not the effect.
+    let latency = ca.settings().latency;
+    if !latency.is_zero() {
+        sleep(latency).await;
+    }
+    arrival.finish(reply.status(), reply.problem().cloned());
+    Ok(Reply::into_response(reply))
+}
+
+/// The URL that a request was sent to, by the authority that the client gave.
+fn request_url(uri: &http::Uri, headers: &http::HeaderMap) -> String {
+    let host = headers.get(header::HOST);
+    // HTTP/2 has the authority in the target, HTTP/1.1 in a header.
+    let authority = match uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => host.and_then(|host| host.to_str().ok()).unwrap_or_default(),
+    };
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    format!("https://{authority}{path}")
+}
+
+fn describe(request: &Request<Incoming>) -> LoggedRequest {
+    let text = |name| {
+        let value = request.headers().get(name)?;
+        Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    let path = request.uri().path_and_query();
+    let path = path.map_or("/", |path| path.as_str()).to_owned();
+    LoggedRequest {
+        sequence: 0,
+        method: request.method().clone(),
+        url: request_url(request.uri(), request.headers()),
+        kind: Route::parse(&path).map_or(ResourceKind::Unknown, Route::kind),
+        path,
+        version: request.version(),
+        user_agent: text(header::USER_AGENT),
+        accept_language: text(header::ACCEPT_LANGUAGE),
+        content_type: text(header::CONTENT_TYPE),
+        nonce: None,
+        kid: None,
+        payload: None,
+        in_flight: 0,
+        started: Duration::ZERO,
+        finished: None,
+        status: None,
+        problem: None,
+    }
+}
+
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// As at Boulder.
+const MAX_BODY: usize = 50_000;
