@@ -1,4 +1,58 @@
-//! certwright
+//! An async ACME client: certificates from Let's Encrypt or any other ACME CA
+//! ([RFC 8555](https://www.rfc-editor.org/rfc/rfc8555) and its extensions).
+//!
+//! ```no_run
+//! # #[cfg(all(feature = "http-01", feature = "hyper"))]
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use certwright::jose::AccountKey;
+//! use certwright::solver::Http01Server;
+//! use certwright::{Client, LetsEncrypt};
+//!
+//! let client = Client::builder(LetsEncrypt::Staging).build().await?;
+//! let account = client
+//!     .new_account(AccountKey::generate()?)
+//!     .contact("mailto:ops@example.com")
+//!     .agree_to_terms()
+//!     .create()
+//!     .await?;
+//! let issued = account
+//!     .issue(["example.com", "www.example.com"])
+//!     .solver(Http01Server::on_port(80).await?)
+//!     .await?;
+//! std::fs::write("chain.pem", issued.chain().pem())?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Levels
+//!
+//! * [`Account::issue`] does all of it: order, challenges, CSR, chain, clean-up.
+//! * [`Client`], [`Account`], [`Order`], [`Authorization`], [`Challenge`] and [`Certificate`] are
+//!   handles of the RFC's resources, for a flow of one's own. They are cheap to clone, their methods
+//!   take `&self` and may run side by side, and each can be made again from its URL.
+//! * [`session`], [`transport`], [`x509`], [`jose`] and [`protocol`] are the layers below, each
+//!   usable on its own.
+//!
+//! # What is yours
+//!
+//! * **Keys.** An account's key is given to [`Client::new_account`]; a certificate's key is told by
+//!   [`issuance::Event::Finalizing`], or given to [`issuance::Issuance::key`]. Store them before the
+//!   CA hears of them, and no failure loses a certificate or an account.
+//! * **The agreement** to the CA's terms of service: [`AccountBuilder::agree_to_terms`].
+//! * **The answer to challenges**: a [`solver::ChallengeSolver`], ready-made or your own.
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `aws-lc-rs` | yes | TLS and signature verification by aws-lc-rs |
+//! | `ring` | | the same by ring; with both, aws-lc-rs is taken |
+//! | `hyper` | yes | [`transport`]'s `HyperTransport`, HTTP/1.1 and HTTP/2 |
+//! | `http-01` | yes | [`solver`]s for http-01 |
+//! | `p384`, `rsa`, `ed25519` | | keys of these kinds |
+//! | `test-ca` | | `test_ca`, an ACME CA inside the process |
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     test,
@@ -35,3 +89,17 @@ pub use self::challenge::Challenge;
 pub use self::client::{Client, ClientBuilder, LetsEncrypt};
 pub use self::error::{BoxError, Error, Retry};
 pub use self::order::{Order, OrderBuilder};
+
+/// The examples in the Markdown files compile.
+#[cfg(all(doctest, feature = "http-01", feature = "hyper"))]
+mod markdown {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../docs/getting-started.md")]
+    struct GettingStarted;
+
+    #[cfg(feature = "test-ca")]
+    #[doc = include_str!("../docs/testing.md")]
+    struct Testing;
+}
