@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryFutureExt;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::account::{Account, AccountBuilder, AccountCredentials};
@@ -111,10 +112,15 @@ impl Client {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        stream::iter(futures)
-            .buffered(self.shared.concurrency)
+        let numbered = futures.into_iter().enumerate();
+        let numbered = numbered.map(|(index, future)| future.map_ok(move |value| (index, value)));
+        // Not `buffered`: there, a slow future at the front keeps others from being started.
+        let mut results: Vec<_> = stream::iter(numbered)
+            .buffer_unordered(self.shared.concurrency)
             .try_collect()
-            .await
+            .await?;
+        results.sort_by_key(|(index, _)| *index);
+        Ok(results.into_iter().map(|(_, value)| value).collect())
     }
 }
 

@@ -145,27 +145,19 @@ async fn k_names_take_2k_plus_4_requests() {
 }
 
 #[tokio::test]
-async fn fifty_names_take_the_round_trips_of_one_and_what_the_bound_forces() {
-    let mut round_trips = Vec::new();
-    for count in [1, 50] {
-        let Setup {
-            ca,
-            server,
-            account,
-        } = warm().await;
-        ca.set_latency(Duration::from_millis(40));
-        account.issue(names(count)).solver(server).await.unwrap();
-        assert!(ca.max_in_flight() <= CONCURRENCY);
-        round_trips.push(sequential_round_trips(&ca.requests()));
-    }
-    // newNonce, newOrder, authorization, challenge, order, finalize, certificate.
-    assert_eq!(round_trips[0], 7);
-    // The authorizations and the challenges go out in waves, and the first wave needs nonces.
-    let further_waves = 50_usize.div_ceil(CONCURRENCY) - 1;
-    assert!(
-        round_trips[1] <= 7 + 2 * further_waves + 1,
-        "{round_trips:?}"
-    );
+async fn requests_of_one_order_overlap_within_the_bound() {
+    let Setup {
+        ca,
+        server,
+        account,
+    } = warm().await;
+    ca.set_latency(Duration::from_millis(100));
+    account.issue(names(50)).solver(server).await.unwrap();
+    assert!(ca.max_in_flight() <= CONCURRENCY);
+    // `round_trips` has the exact count, on a clock of its own. Here, where the machine may be slow
+    // in between, it is enough that it is far from the 104 requests made one by one.
+    let round_trips = sequential_round_trips(&ca.requests());
+    assert!(round_trips < 40, "{round_trips}");
 }
 
 #[tokio::test]
