@@ -5,17 +5,32 @@
 //!     --listen 127.0.0.1:14000 --http-port 5002 --root-out root.pem
 //! ```
 
-#![allow(clippy::print_stdout, reason = "a program talks to its user")]
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a program talks to its user"
+)]
 
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::{env, fs};
 
 use certwright::test_ca::TestCa;
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("test_ca: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let Some(arguments) = Arguments::parse(env::args().skip(1))? else {
         println!("{USAGE}");
         return Ok(());

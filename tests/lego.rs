@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use certwright::protocol::Identifiers;
 use certwright::test_ca::{Issuance, ResourceKind, RetryAfter, TestCa};
-use certwright::x509::{CertificateChain, CertificateKey};
+use certwright::x509::CertificateChain;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -27,16 +27,19 @@ async fn obtains_renews_and_revokes() {
         .await
         .unwrap();
 
-    lego.run(&ca, &["run"]).await;
+    lego.run(&ca, &NAMES, &["run"]).await;
     let first = lego.check_certificate();
     assert_eq!(ca.count(ResourceKind::NewAccount), 1);
     assert_eq!(ca.count(ResourceKind::Finalize), 1);
 
-    lego.run(&ca, &["renew", "--days", "3650"]).await;
+    // Without a terminal lego waits up to eight minutes first, to spare the CA.
+    let renew = ["renew", "--days", "3650", "--no-random-sleep"];
+    lego.run(&ca, &NAMES, &renew).await;
     let second = lego.check_certificate();
     assert_ne!(first.serial_number(), second.serial_number());
 
-    lego.run(&ca, &["revoke"]).await;
+    // It takes each name for a certificate of its own here.
+    lego.run(&ca, &NAMES[..1], &["revoke"]).await;
     assert_eq!(ca.count(ResourceKind::RevokeCert), 1);
     let problems: Vec<_> = ca
         .requests()
@@ -57,7 +60,7 @@ async fn copes_with_a_slow_ca_that_loses_nonces() {
         .start()
         .await
         .unwrap();
-    lego.run(&ca, &["run"]).await;
+    lego.run(&ca, &NAMES, &["run"]).await;
     lego.check_certificate();
 }
 
@@ -76,7 +79,7 @@ impl Lego {
         })
     }
 
-    async fn run(&self, ca: &TestCa, command: &[&str]) {
+    async fn run(&self, ca: &TestCa, names: &[&str], command: &[&str]) {
         let root = self.path().join("root.pem");
         fs::write(&root, ca.root_pem()).unwrap();
         let mut lego = Command::new(&self.program);
@@ -88,7 +91,7 @@ impl Lego {
             ])
             .arg("--path")
             .arg(self.path());
-        for name in NAMES {
+        for name in names {
             lego.args(["--domains", name]);
         }
         let Output {
@@ -111,22 +114,15 @@ impl Lego {
         );
     }
 
-    /// Checks what lego wrote: the chain is for its key and names.
+    /// Checks the chain that lego wrote.
     fn check_certificate(&self) -> CertificateChain {
-        let read = |extension: &str| {
-            let file = format!("certificates/{}.{extension}", NAMES[0]);
-            fs::read_to_string(self.path().join(file)).unwrap()
-        };
-        // lego puts an empty line between the two, and writes keys in the form of SEC 1.
-        let chain = CertificateChain::from_pem(&read("crt")).unwrap();
+        let file = format!("certificates/{}.crt", NAMES[0]);
+        let pem = fs::read_to_string(self.path().join(file)).unwrap();
+        let chain = CertificateChain::from_pem(&pem).unwrap();
         let names = Identifiers::collect(NAMES).unwrap();
         assert_eq!(chain.identifiers(), &names.iter().cloned().collect());
         assert!(chain.not_after() > SystemTime::now());
         assert_eq!(chain.certificates().len(), 2);
-        if let Ok(key) = CertificateKey::from_pkcs8_pem(&read("key")) {
-            let now = SystemTime::now();
-            chain.check(key.public_key_info(), &names, now).unwrap();
-        }
         chain
     }
 

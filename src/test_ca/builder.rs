@@ -116,7 +116,7 @@ impl TestCaBuilder {
         self
     }
 
-    /// How long a validation may take. By default 5 seconds.
+    /// How long a validation may take, a day at the most. By default 5 seconds.
     pub fn validation_timeout(mut self, timeout: Duration) -> Self {
         self.settings.validation_timeout = timeout;
         self

@@ -242,3 +242,92 @@ const DAY: Duration = Duration::from_secs(24 * 3_600);
 const DECADE: Duration = Duration::from_secs(3_650 * 24 * 3_600);
 const INTERMEDIATE: &str = "CN=certwright test CA intermediate,O=certwright,C=AQ";
 const ROOT: &str = "CN=certwright test CA root,O=certwright,C=AQ";
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use der::oid::AssociatedOid;
+    use rustls::RootCertStore;
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::client::danger::ServerCertVerifier;
+    use rustls_pki_types::pem::PemObject;
+    use rustls_pki_types::{ServerName, UnixTime};
+    use x509_cert::ext::pkix::{
+        AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage,
+    };
+
+    use super::*;
+    use crate::provider::crypto_provider;
+    use crate::x509::CertificateKey;
+
+    fn issuer() -> Issuer {
+        Issuer::generate(Random::new(crypto_provider().unwrap())).unwrap()
+    }
+
+    fn verify(issuer: &Issuer, pem: &str, name: &str) -> Result<(), rustls::Error> {
+        let mut roots = RootCertStore::empty();
+        roots.add(issuer.root().clone()).unwrap();
+        let verifier = WebPkiServerVerifier::builder_with_provider(
+            Arc::new(roots),
+            crypto_provider().unwrap(),
+        );
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
+            .map(Result::unwrap)
+            .collect();
+        let (leaf, intermediates) = chain.split_first().unwrap();
+        let name = ServerName::try_from(name).unwrap();
+        let verifier = verifier.build().unwrap();
+        verifier
+            .verify_server_cert(leaf, intermediates, &name, &[], UnixTime::now())
+            .map(drop)
+    }
+
+    #[test]
+    fn webpki_trusts_what_it_issues() {
+        let issuer = issuer();
+        let key = CertificateKey::generate().unwrap();
+        let names = ["example.test", "*.example.test", "127.0.0.1", "::1"];
+        let identifiers = names.map(|name| name.parse().unwrap());
+        let issued = issuer
+            .issue(
+                key.public_key_info(),
+                identifiers.into(),
+                SystemTime::now(),
+                DAY,
+            )
+            .unwrap();
+        for name in ["example.test", "a.example.test", "127.0.0.1", "::1"] {
+            verify(&issuer, &issued.pem(), name).unwrap();
+        }
+        verify(&issuer, &issued.pem(), "a.b.example.test").unwrap_err();
+        // Without its issuer, or by another CA, it is worth nothing.
+        verify(&issuer, &issued.leaf_pem, "example.test").unwrap_err();
+        verify(&self::issuer(), &issued.pem(), "example.test").unwrap_err();
+    }
+
+    #[test]
+    fn follows_the_profile() {
+        let key = CertificateKey::generate().unwrap();
+        let names = BTreeSet::from(["example.test".parse().unwrap()]);
+        let now = SystemTime::now();
+        let issued = issuer().issue(key.public_key_info(), names, now, DAY);
+        let leaf = Certificate::from_der(&issued.unwrap().leaf).unwrap();
+        let tbs = leaf.tbs_certificate();
+        assert!(tbs.subject().is_empty());
+        assert!((15..=17).contains(&tbs.serial_number().as_bytes().len()));
+        assert!(tbs.validity().not_before.to_system_time() < now);
+
+        let critical = |oid| {
+            let mut extensions = tbs.extensions().unwrap().iter();
+            let extension = extensions.find(|extension| extension.extn_id == oid);
+            extension.unwrap().critical
+        };
+        assert!(critical(SubjectAltName::OID));
+        assert!(critical(KeyUsage::OID));
+        assert!(critical(BasicConstraints::OID));
+        assert!(!critical(ExtendedKeyUsage::OID));
+        assert!(!critical(SubjectKeyIdentifier::OID));
+        assert!(!critical(AuthorityKeyIdentifier::OID));
+    }
+}

@@ -95,8 +95,6 @@ mod log;
 mod nonces;
 mod orders;
 mod random;
-#[cfg(test)]
-mod raw_client;
 mod reply;
 mod request;
 mod route;
