@@ -115,7 +115,7 @@ pub enum BadChain {
     OtherKey,
     /// The server's certificate is for another name.
     OtherNames,
-    /// The text ends halfway.
+    /// The text ends halfway through the server's certificate.
     Truncated,
     /// The second certificate has the issuer's name, but another key.
     Unlinked,
