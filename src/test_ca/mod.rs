@@ -2,17 +2,17 @@
 //!
 //! A [`TestCa`] is a whole CA on a loopback port: https with HTTP/1.1 and HTTP/2, every request
 //! checked as strictly as Let's Encrypt does it, http-01 challenges validated by real requests, and
-//! certificates that verify against its [root](TestCa::root_pem). It is for the tests of certwright,
-//! and of any program that obtains certificates by ACME, through certwright or not. It needs no
-//! installation, no container and no fixed port, and any number of them run side by side.
+//! certificates that verify against its [root](TestCa::root_pem). It is for the tests of
+//! certwright, and of any program that obtains certificates by ACME, through certwright or not. It
+//! needs no installation, no container and no fixed port, and any number of them run side by side.
 //!
-//! Nothing here is fit for certificates that anybody shall trust: keys are made at start and forgotten
-//! at the end.
+//! Nothing here is fit for certificates that anybody shall trust: keys are made at start and
+//! forgotten at the end.
 //!
 //! # Testing a program
 //!
-//! A program under test needs three settings: the URL of the directory, the root certificate to trust,
-//! and the port where it answers http-01 challenges, which is where the CA is told to look.
+//! A program under test needs three settings: the URL of the directory, the root certificate to
+//! trust, and the port where it answers http-01 challenges, which is where the CA is told to look.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -36,17 +36,17 @@
 //!
 //! Every DNS name has the address 127.0.0.1 for the CA, so names such as `www.example.com` can be
 //! ordered without any DNS server. [`TestCaBuilder::resolve`] gives single names other loopback
-//! addresses. An order for the IP address 127.0.0.1 works too. Wildcards can be ordered but not had:
-//! they take dns-01, and this CA has no resolver.
+//! addresses. An order for the IP address 127.0.0.1 works too. Wildcards can be ordered but not
+//! had: they take dns-01, and this CA has no resolver.
 //!
 //! # Exact counts of requests
 //!
 //! In its default settings the CA leaves nothing to chance: an order for *n* identifiers takes a
-//! perfect client 2*n* + 4 requests, not counting those for a nonce and an account. The client never
-//! finds a validation unfinished when it asks ([`Validation::BeforeNextLook`]), and finalize issues at
-//! once ([`Issuance::AtOnce`]). To have a client wait and poll, choose other values. To see whether it
-//! works side by side, give the CA some [latency](TestCaBuilder::latency) and look at
-//! [`TestCa::max_in_flight`].
+//! perfect client 2*n* + 4 requests, not counting those for a nonce and an account. The client
+//! never finds a validation unfinished when it asks ([`Validation::BeforeNextLook`]), and finalize
+//! issues at once ([`Issuance::AtOnce`]). To have a client wait and poll, choose other values. To
+//! see whether it works side by side, give the CA some [latency](TestCaBuilder::latency) and look
+//! at [`TestCa::max_in_flight`].
 //!
 //! # What goes wrong in life
 //!
@@ -81,9 +81,9 @@
 //!
 //! # What it has
 //!
-//! All of RFC 8555 but external account bindings (§7.3.4), pre-authorization (§7.4.1), lists of orders
-//! (§7.1.2.1) and alternate chains (§7.4.2); IP identifiers (RFC 8738); challenges of the type http-01
-//! only. Nothing expires but certificates.
+//! All of RFC 8555 but external account bindings (§7.3.4), pre-authorization (§7.4.1), lists of
+//! orders (§7.1.2.1) and alternate chains (§7.4.2); IP identifiers (RFC 8738); challenges of the
+//! type http-01 only. Nothing expires but certificates.
 
 mod accounts;
 mod authorizations;
@@ -136,7 +136,8 @@ impl TestCa {
         TestCaBuilder::new()
     }
 
-    /// The URL of the ACME directory: all that a client needs, next to [`root_pem`](Self::root_pem).
+    /// The URL of the ACME directory: all that a client needs, next to
+    /// [`root_pem`](Self::root_pem).
     pub fn directory_url(&self) -> String {
         format!("{}{}", self.0.ca.base(), Route::Directory)
     }

@@ -174,8 +174,8 @@ fn read(post: &Post<'_>) -> Result<(Jws, Header), Refusal> {
     Ok((jws, header))
 }
 
-/// Reads the protected header. What is wrong with its algorithm or key has problem types of its own,
-/// so these two are looked at before the rest.
+/// Reads the protected header. What is wrong with its algorithm or key has problem types of its
+/// own, so these two are looked at before the rest.
 pub(super) fn read_header(jws: &Jws) -> Result<Header, Refusal> {
     let malformed = |detail: String| Refusal::malformed(detail);
     let json = Base64Url::decode(&jws.protected)

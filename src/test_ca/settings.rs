@@ -53,8 +53,9 @@ impl Settings {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Validation {
-    /// At the next look. The challenge's reply says `processing`, as with a real CA; a later request
-    /// for the challenge, its authorization or its order is answered once validation is over.
+    /// At the next look. The challenge's reply says `processing`, as with a real CA; a later
+    /// request for the challenge, its authorization or its order is answered once validation is
+    /// over.
     #[default]
     BeforeNextLook,
     /// At once: the challenge's reply itself waits until validation is over.
@@ -115,7 +116,7 @@ pub enum BadChain {
     OtherKey,
     /// The server's certificate is for another name.
     OtherNames,
-    /// The text ends halfway.
+    /// The text ends halfway through the server's certificate.
     Truncated,
     /// The second certificate has the issuer's name, but another key.
     Unlinked,
