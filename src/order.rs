@@ -131,8 +131,11 @@ impl Order {
     ) -> Result<Certificate, Error> {
         let state = self.state();
         csr.check_identifiers(&state.identifiers)?;
-        if !matches!(state.status, OrderStatus::Processing | OrderStatus::Valid) {
-            self.send_csr(csr).await?;
+        match state.status {
+            OrderStatus::Processing | OrderStatus::Valid => {}
+            OrderStatus::Pending | OrderStatus::Ready => self.send_csr(csr).await?,
+            // The CA could only refuse.
+            _ => return Err(self.failure().await),
         }
         if self.status() != OrderStatus::Valid {
             self.wait(Operation::Finalize, timeout, |status| {
@@ -165,17 +168,20 @@ impl Order {
             let not_ready = error
                 .problem()
                 .is_some_and(|problem| problem.kind == ProblemType::OrderNotReady);
-            let pause = retries.pause(&error);
-            if pause.is_none() && !not_ready {
+            let pause = match not_ready {
+                true => retries.next_pause(),
+                false => retries.pause(&error),
+            };
+            let Some(pause) = pause else {
                 return Err(error);
-            }
+            };
             // Whatever the reply said, or would have said: the order tells whether the CA has acted.
             debug!(%error, order = %self.url(), "looking at the order before the CSR is sent again");
-            match (self.refresh().await?.status.clone(), pause) {
-                (OrderStatus::Processing | OrderStatus::Valid, _) => return Ok(()),
-                (OrderStatus::Invalid, _) => return Err(self.failure().await),
-                (OrderStatus::Ready, Some(pause)) => sleep(pause).await,
-                _ => return Err(error),
+            match self.refresh().await?.status {
+                OrderStatus::Processing | OrderStatus::Valid => return Ok(()),
+                OrderStatus::Ready => sleep(pause).await,
+                OrderStatus::Pending => return Err(error),
+                _ => return Err(self.failure().await),
             }
         }
     }

@@ -695,6 +695,43 @@ async fn an_order_that_is_not_ready_is_read_again() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_order_that_is_ready_after_all_is_finalized_again() {
+    let not_ready = r#"{"type": "urn:ietf:params:acme:error:orderNotReady"}"#;
+    let script = Script::default();
+    script.on("/order/1/finalize", |before| match before {
+        0 => Ok(reply(403, not_ready)),
+        _ => Ok(good("/order/1/finalize")),
+    });
+    script.on("/certificate/1", |_| Ok(reply(200, "")));
+    let account = script.account().await.unwrap();
+    let order = account.new_order(["example.com"]).create().await.unwrap();
+    let key = CertificateKey::generate().unwrap();
+    let csr = Csr::new(&key, &order.state().identifiers).unwrap();
+    let error = order.finalize(&csr).await.unwrap_err();
+    assert!(matches!(error, Error::Certificate(_)), "{error:?}");
+    assert_eq!(script.count("/order/1/finalize"), 2);
+}
+
+#[tokio::test]
+async fn an_order_that_has_failed_is_not_finalized() {
+    let script = Script::default();
+    let mut failed = order("invalid");
+    failed["error"] = json!({"type": "urn:ietf:params:acme:error:caa", "detail": "CAA forbids"});
+    script.on_json("/order/1", failed);
+    let account = script.account().await.unwrap();
+    let order = account.new_order(["example.com"]).create().await.unwrap();
+    order.refresh().await.unwrap();
+    let key = CertificateKey::generate().unwrap();
+    let csr = Csr::new(&key, &order.state().identifiers).unwrap();
+    let error = order.finalize(&csr).await.unwrap_err();
+    assert!(
+        error.to_string().contains("is invalid: caa: CAA forbids"),
+        "{error}"
+    );
+    assert_eq!(script.count("/order/1/finalize"), 0);
+}
+
 #[tokio::test]
 async fn an_order_is_signed_by_the_account_for_the_urls_as_they_came() {
     let script = Script::default();
