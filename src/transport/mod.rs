@@ -6,6 +6,8 @@
 
 #[cfg(feature = "hyper")]
 mod hyper;
+#[cfg(feature = "hyper")]
+mod proxy;
 
 use std::fmt;
 use std::time::Duration;
