@@ -148,7 +148,8 @@ impl HyperTransportBuilder {
     }
 
     /// Goes through this HTTP proxy, such as `http://proxy.example:3128`, by `CONNECT`. User
-    /// information in the URL is sent to the proxy as basic authentication.
+    /// information in the URL, percent-encoded where it must be, is sent to the proxy as basic
+    /// authentication.
     ///
     /// By default no proxy is used, and no environment variable is read.
     #[must_use]
@@ -168,6 +169,8 @@ impl HyperTransportBuilder {
     }
 
     /// How long a request may take, from its start to the last octet of the response. Default: 60 s.
+    ///
+    /// An HTTP/2 connection that shows no sign of life for half of it, or 30 s, is given up before.
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
