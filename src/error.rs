@@ -115,6 +115,7 @@ impl Error {
     /// Whether, and when, it helps to try the whole operation again.
     pub fn retry(&self) -> Retry {
         match self {
+            Self::Network(fault) if !fault.is_transient() => Retry::Never,
             Self::Certificate(_)
             | Self::Network(_)
             | Self::Signing(_)
@@ -338,7 +339,10 @@ impl NetworkFault {
 
     /// Whether the same request may bring another result.
     pub(crate) fn is_transient(&self) -> bool {
-        !matches!(self.source.fault(), TransportFault::TooLarge(_))
+        !matches!(
+            self.source.fault(),
+            TransportFault::TooLarge(_) | TransportFault::Untrusted
+        )
     }
 }
 

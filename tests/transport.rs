@@ -143,7 +143,7 @@ async fn refuses_servers_that_it_can_not_authenticate() {
             Err(error) => panic!("{error}"),
         };
         let error = get(&transport, url).await.unwrap_err();
-        assert_eq!(error.fault(), TransportFault::Connect);
+        assert_eq!(error.fault(), TransportFault::Untrusted);
         assert_told(&error, &["invalid peer certificate", reason]);
     }
     assert_eq!(ca.requests().len(), 0);

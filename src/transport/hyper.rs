@@ -1,3 +1,4 @@
+use std::error::Error as StdError;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -67,6 +68,7 @@ impl Transport for HyperTransport {
                 .await
                 .map_err(|error| {
                     let fault = match error.is_connect() {
+                        true if is_untrusted(&error) => TransportFault::Untrusted,
                         true => TransportFault::Connect,
                         false => TransportFault::Interrupted,
                     };
@@ -311,6 +313,19 @@ fn host_with_own_port(url: &Uri) -> Option<HeaderValue> {
         }
         _ => None,
     }
+}
+
+/// Whether TLS failed at the server's certificate: trying again brings the same one.
+fn is_untrusted(error: &(dyn StdError + 'static)) -> bool {
+    if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+        return true;
+    }
+    // The source of an I/O error is that of the error within, which is passed over.
+    let within = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref)
+        .map(|within| within as &(dyn StdError + 'static));
+    within.or(error.source()).is_some_and(is_untrusted)
 }
 
 /// Connects within a time, TLS handshake included: hyper's own limit ends with TCP.

@@ -90,6 +90,10 @@ pub enum TransportFault {
     /// The response is larger than the limit, in octets. The server has seen the request.
     #[error("the response is larger than {0} octets")]
     TooLarge(usize),
+    /// The server's certificate is not trusted, or is for another name. The server has not seen the
+    /// request.
+    #[error("the server could not be authenticated")]
+    Untrusted,
 }
 
 /// The causes of an error in one line: HTTP libraries hide the telling one at the end.

@@ -60,13 +60,21 @@ impl CertificateChain {
         })
     }
 
-    /// The certificates in a PEM of roots, which are no chain.
+    /// The certificates in a PEM of roots, which are no chain. Bundles of roots have text between
+    /// them, and it is the caller who trusts them: so text is passed over, and nothing else.
     #[cfg(feature = "hyper")]
     pub(crate) fn roots_from_pem(pem: &str) -> Result<Vec<CertificateDer<'static>>, InvalidChain> {
-        Ok(pem_chain::parse(pem)?
-            .into_iter()
-            .map(CertificateDer::from)
-            .collect())
+        let blocks = pem::parse_many(pem).map_err(|_| InvalidChain::Base64)?;
+        if let Some(other) = blocks.iter().find(|block| block.tag() != "CERTIFICATE") {
+            return Err(InvalidChain::Label(other.tag().to_owned()));
+        }
+        match blocks.is_empty() {
+            true => Err(InvalidChain::Empty),
+            false => Ok(blocks
+                .into_iter()
+                .map(|block| CertificateDer::from(block.into_contents()))
+                .collect()),
+        }
     }
 
     /// Checks that this is the chain that was asked for: the server's certificate has this public
@@ -394,6 +402,18 @@ mod tests {
         let chain = CertificateChain::from_pem(&format!("{leaf}{issuer}")).unwrap();
         assert_eq!(chain.root_issuer(), "CN=root");
         assert_eq!(chain.certificates().len(), 2);
+    }
+
+    #[cfg(feature = "hyper")]
+    #[test]
+    fn roots_may_have_text_between_them() {
+        let Fixture { leaf, issuer, .. } = fixture();
+        let bundle = format!("Some Root\n=========\n{leaf}\nAnother\n{issuer}");
+        assert_eq!(CertificateChain::roots_from_pem(&bundle).unwrap().len(), 2);
+        assert_eq!(
+            CertificateChain::roots_from_pem("text"),
+            Err(InvalidChain::Empty)
+        );
     }
 
     #[test]
