@@ -225,9 +225,8 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
-    use crate::error::{NetworkFault, Operation, ReplyFault};
+    use crate::error::{Operation, ReplyFault, Timeout};
     use crate::protocol::{Resource, Url};
-    use crate::transport::TransportFault;
 
     const HOUR: Duration = Duration::from_secs(3600);
     const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -252,13 +251,14 @@ mod tests {
         Url::parse("https://ca.example/").unwrap()
     }
 
-    fn network() -> Error {
-        let fault = NetworkFault::new(
-            Operation::RenewalInfo,
-            &url(),
-            TransportFault::Connect.into(),
-        );
-        Error::Network(Box::new(fault))
+    fn passing() -> Error {
+        Error::TimedOut(Box::new(Timeout {
+            operation: Operation::RenewalInfo,
+            url: url(),
+            waited: HOUR,
+            status: None,
+            problem: None,
+        }))
     }
 
     #[test]
@@ -417,7 +417,7 @@ mod tests {
         let mut now = issued();
         let mut minutes = Vec::new();
         for _ in 0..40 {
-            plan.fail(&network(), now);
+            plan.fail(&passing(), now);
             let next = plan.poll_at().unwrap();
             minutes.push(next.duration_since(now).unwrap().as_secs() / 60);
             now = next;
