@@ -12,7 +12,7 @@ use crate::protocol::{
     Resource, Url, format_timestamp, printable,
 };
 use crate::transport::{TransportError, TransportFault};
-use crate::x509::{InvalidChain, InvalidCsr};
+use crate::x509::{InvalidCertificate, InvalidChain, InvalidCrl, InvalidCsr};
 
 /// Any error, as a [`Signer`](crate::jose::Signer), a
 /// [`ChallengeSolver`](crate::solver::ChallengeSolver) or a
@@ -46,6 +46,10 @@ pub enum Error {
     #[error(transparent)]
     Certificate(Box<BadCertificate>),
 
+    /// A certificate can't be read, or lacks what is asked of it.
+    #[error(transparent)]
+    CertificateContent(#[from] InvalidCertificate),
+
     /// The CA does not offer the type of challenge that was asked for.
     #[error(transparent)]
     ChallengeNotOffered(Box<ChallengeNotOffered>),
@@ -53,6 +57,10 @@ pub enum Error {
     /// The client or its transport can't be set up as asked.
     #[error(transparent)]
     Configuration(#[from] ConfigurationError),
+
+    /// The CA's list of revoked certificates says nothing of the certificate.
+    #[error(transparent)]
+    Crl(Box<BadCrl>),
 
     /// The CSR can't be made, or does not fit the order.
     #[error(transparent)]
@@ -69,6 +77,10 @@ pub enum Error {
     /// No response came from the CA.
     #[error(transparent)]
     Network(Box<NetworkFault>),
+
+    /// The CA does not offer a chain such as was required.
+    #[error(transparent)]
+    NoChain(Box<NoChain>),
 
     /// No solver can solve a challenge that the CA offers for an identifier.
     #[error(transparent)]
@@ -117,6 +129,7 @@ impl Error {
         match self {
             Self::Network(fault) if !fault.is_transient() => Retry::Never,
             Self::Certificate(_)
+            | Self::Crl(_)
             | Self::Network(_)
             | Self::Signing(_)
             | Self::Solver(_)
@@ -151,11 +164,13 @@ impl Error {
                 }
             }
             Self::OrderFailed(_) => Retry::Later,
-            Self::ChallengeNotOffered(_)
+            Self::CertificateContent(_)
+            | Self::ChallengeNotOffered(_)
             | Self::Configuration(_)
             | Self::Csr(_)
             | Self::Identifier(_)
             | Self::Key(_)
+            | Self::NoChain(_)
             | Self::NoSolver(_)
             | Self::Unsupported(_) => Retry::Never,
         }
@@ -232,6 +247,12 @@ pub enum Operation {
     Finalize,
     /// Downloading the certificate (§7.4.2).
     Certificate,
+    /// Revoking a certificate (§7.6).
+    Revocation,
+    /// Reading renewal information (RFC 9773 §4.1).
+    RenewalInfo,
+    /// Fetching the list of revoked certificates (RFC 5280 §5).
+    Crl,
 }
 
 impl fmt::Display for Operation {
@@ -247,6 +268,9 @@ impl fmt::Display for Operation {
             Self::Challenge => "answering a challenge",
             Self::Finalize => "finalizing the order",
             Self::Certificate => "downloading the certificate",
+            Self::Revocation => "revoking the certificate",
+            Self::RenewalInfo => "reading the renewal information",
+            Self::Crl => "fetching the CRL",
         })
     }
 }
@@ -261,6 +285,18 @@ pub struct BadCertificate {
     /// What is wrong with it.
     #[source]
     pub fault: InvalidChain,
+}
+
+/// The CA's list of revoked certificates says nothing of the certificate.
+#[derive(Clone, Debug, Error)]
+#[error("the CRL at {url} can't be used: {fault}")]
+#[non_exhaustive]
+pub struct BadCrl {
+    /// Where the list came from.
+    pub url: Url,
+    /// What is wrong with it.
+    #[source]
+    pub fault: InvalidCrl,
 }
 
 /// The CA does not offer the type of challenge that was asked for.
@@ -283,6 +319,9 @@ pub enum ConfigurationError {
     /// The account's key can't be exported, as a signer holds it elsewhere.
     #[error("the account's key is not held in memory, so it can't be stored with the account")]
     KeyNotExportable,
+    /// A fingerprint is not 32 octets in hexadecimal.
+    #[error("the fingerprint is not a SHA-256 in hexadecimal")]
+    Fingerprint,
     /// No rustls crypto provider is there to speak TLS by.
     #[error(
         "TLS has no crypto provider: enable the feature `aws-lc-rs` or `ring`, or install a rustls \
@@ -304,6 +343,9 @@ pub enum ConfigurationError {
     /// The proxy's URL is none.
     #[error("the proxy's URL is not of the form http://[user:password@]host[:port]")]
     Proxy,
+    /// A reason for a revocation that RFC 5280 does not name, so that every CA refuses it.
+    #[error("{0} is not a code that a revocation may give as its reason (RFC 5280 §5.3.1)")]
+    RevocationReason(u8),
     /// A root certificate can't be read.
     #[error("the PEM of the root certificates can't be used: {0}")]
     Root(#[source] InvalidChain),
@@ -313,6 +355,20 @@ pub enum ConfigurationError {
     /// A URL given by the caller is none.
     #[error(transparent)]
     Url(InvalidUrl),
+}
+
+/// The CA does not offer a chain such as was required. The certificate is issued all the same.
+#[derive(Clone, Debug, Error)]
+#[error("the CA does not offer {wanted} for {certificate}, but {offered} others")]
+#[non_exhaustive]
+pub struct NoChain {
+    /// The certificate, from which the other chains can be had by
+    /// [`Account::certificate`](crate::Account::certificate).
+    pub certificate: Url,
+    /// The chain that was required, in words.
+    pub wanted: String,
+    /// How many chains the CA offers.
+    pub offered: usize,
 }
 
 /// No response came from the CA.
@@ -475,9 +531,15 @@ pub enum ReplyFault {
     /// A redirect, which no signed request may follow (RFC 8555 §6.4).
     #[error("it redirects{}", .0.as_deref().map(|to| format!(" to {}", printable(to))).unwrap_or_default())]
     Redirect(Option<String>),
+    /// The body is larger than it may be, in octets.
+    #[error("its body is larger than {0} octets")]
+    TooLarge(usize),
     /// A challenge's token could do harm.
     #[error(transparent)]
     Token(#[from] InvalidToken),
+    /// A redirect from a public host to one that is not.
+    #[error("it redirects to {0}, which is not a public host")]
+    PrivateHost(Url),
     /// A URL in it is none.
     #[error(transparent)]
     Url(#[from] InvalidUrl),

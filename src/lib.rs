@@ -29,8 +29,8 @@
 //! * [`Client`], [`Account`], [`Order`], [`Authorization`], [`Challenge`] and [`Certificate`] are
 //!   handles of the RFC's resources, for a flow of one's own. They are cheap to clone, their methods
 //!   take `&self` and may run side by side, and each can be made again from its URL.
-//! * [`session`], [`transport`], [`x509`], [`jose`] and [`protocol`] are the layers below, each
-//!   usable on its own.
+//! * [`session`], [`transport`], [`renewal`], [`x509`], [`jose`] and [`protocol`] are the layers
+//!   below, each usable on its own.
 //!
 //! # What is yours
 //!
@@ -75,6 +75,7 @@ pub mod jose;
 mod order;
 pub mod protocol;
 mod provider;
+pub mod renewal;
 pub mod session;
 pub mod solver;
 #[cfg(feature = "test-ca")]
@@ -98,6 +99,9 @@ mod markdown {
 
     #[doc = include_str!("../docs/getting-started.md")]
     struct GettingStarted;
+
+    #[doc = include_str!("../docs/certificates.md")]
+    struct Certificates;
 
     #[cfg(feature = "test-ca")]
     #[doc = include_str!("../docs/testing.md")]

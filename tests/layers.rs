@@ -11,6 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["protocol"],
     &["jose"],
     &["x509"],
+    &["renewal"],
     &["transport"],
     &["session"],
     &[

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
-use tracing::info;
+use tracing::{info, warn};
 
 pub use self::event::Event;
 use self::presented::Presented;
@@ -21,7 +21,7 @@ use crate::error::{Error, NoSolver, Operation, SolverFailure, SolverStep, Timeou
 use crate::order::{Order, OrderBuilder};
 use crate::protocol::{AuthorizationStatus, Identifier, InvalidIdentifier, OrderStatus};
 use crate::solver::{ChallengeSolver, Presentation};
-use crate::x509::{CertificateChain, CertificateKey, Csr};
+use crate::x509::{CertificateChain, CertificateKey, ChainChoice, Csr};
 
 impl Account {
     /// Begins the issuance of a certificate for these names.
@@ -47,6 +47,8 @@ impl Account {
             order: self.new_order(identifiers),
             solvers: Vec::new(),
             key: None,
+            chain: ChainChoice::default(),
+            chain_required: false,
             timeout: Self::ISSUE_TIMEOUT,
             observer: None,
         }
@@ -68,6 +70,8 @@ pub struct Issuance {
     order: OrderBuilder,
     solvers: Vec<Arc<dyn ChallengeSolver>>,
     key: Option<CertificateKey>,
+    chain: ChainChoice,
+    chain_required: bool,
     timeout: Duration,
     observer: Option<Observer>,
 }
@@ -98,6 +102,24 @@ impl Issuance {
     /// Asks for a profile that the CA's directory lists (draft-ietf-acme-profiles).
     pub fn profile(mut self, profile: impl Into<String>) -> Self {
         self.order = self.order.profile(profile);
+        self
+    }
+
+    /// Takes this one of the chains that the CA offers. Where it offers no such chain, the one that
+    /// it offers first is taken, with a warning in the log, and
+    /// [`Certificate::is_as_chosen`](crate::Certificate::is_as_chosen) says so.
+    pub fn chain(mut self, choice: ChainChoice) -> Self {
+        self.chain = choice;
+        self.chain_required = false;
+        self
+    }
+
+    /// Takes this one of the chains that the CA offers, and no other. Where it offers no such chain,
+    /// the issuance ends in [`Error::NoChain`], which says where the certificate is. Its key is
+    /// handed out by [`Event::Finalizing`] only.
+    pub fn require_chain(mut self, choice: ChainChoice) -> Self {
+        self.chain = choice;
+        self.chain_required = true;
         self
     }
 
@@ -151,6 +173,7 @@ impl Issuance {
         });
         let left = deadline.saturating_duration_since(Instant::now());
         let certificate = order.finalize_within(&csr, left).await?;
+        let certificate = self.choose_chain(certificate, deadline).await?;
         info!(order = %order.url(), certificate = %certificate.url(), "issued");
         self.emit(&Event::Issued {
             certificate: &certificate,
@@ -279,6 +302,23 @@ impl Issuance {
             .side_by_side(requests.collect())
             .await?;
         Ok(())
+    }
+
+    async fn choose_chain(
+        &self,
+        certificate: Certificate,
+        deadline: Instant,
+    ) -> Result<Certificate, Error> {
+        // The certificate is issued: alternate chains that do not come in time do not undo that.
+        let chosen = timeout_at(deadline, certificate.choose(&self.chain)).await;
+        let chosen = chosen.unwrap_or_else(|_| {
+            warn!(certificate = %certificate.url(), "the alternate chains did not come in time");
+            certificate.unmatched()
+        });
+        match chosen.is_as_chosen() || !self.chain_required {
+            true => Ok(chosen),
+            false => Err(certificate.no_chain(&self.chain)),
+        }
     }
 
     fn check_solvable(&self, identifier: &Identifier) -> Result<(), Error> {

@@ -18,6 +18,7 @@ mod identifier;
 mod open_enum;
 mod order;
 mod problem;
+mod renewal_info;
 mod revocation;
 mod timestamp;
 mod url;
@@ -32,12 +33,13 @@ pub use self::identifier::{
 };
 pub use self::order::{Finalize, NewOrder, Order, OrderStatus};
 pub use self::problem::{Problem, ProblemType};
+pub use self::renewal_info::{InvalidWindow, RenewalInfo, RenewalWindow};
 pub use self::revocation::{Revocation, RevocationReason};
 pub use self::url::{InvalidUrl, Url, UrlFault};
 
 pub(crate) use self::open_enum::open_enum;
 pub(crate) use self::problem::printable;
-pub(crate) use self::timestamp::format as format_timestamp;
+pub(crate) use self::timestamp::{format as format_timestamp, required as timestamp_member};
 
 use serde::{Deserialize, Deserializer};
 

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use tower_service::Service;
 
 use super::proxy::{Proxy, ProxyError};
-use super::{Transport, TransportError, TransportFault};
+use super::{ResponseLimit, Transport, TransportError, TransportFault};
 use crate::error::{BoxError, ConfigurationError};
 use crate::provider::crypto_provider;
 use crate::x509::CertificateChain;
@@ -61,6 +61,8 @@ impl Transport for HyperTransport {
         if let Some(host) = host_with_own_port(request.uri()) {
             request.headers_mut().insert(HOST, host);
         }
+        let limit = request.extensions().get();
+        let limit = limit.map_or(self.response_limit, |&ResponseLimit(octets)| octets);
         let exchange = async {
             let response = self
                 .client
@@ -75,14 +77,13 @@ impl Transport for HyperTransport {
                     TransportError::new(fault, error)
                 })?;
             let (parts, body) = response.into_parts();
-            let limit = u64::try_from(self.response_limit).unwrap_or(u64::MAX);
-            if body.size_hint().lower() > limit {
-                return Err(TransportFault::TooLarge(self.response_limit).into());
+            if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
+                return Err(TransportFault::TooLarge(limit).into());
             }
-            match Limited::new(body, self.response_limit).collect().await {
+            match Limited::new(body, limit).collect().await {
                 Ok(body) => Ok(Response::from_parts(parts, body.to_bytes())),
                 Err(error) if error.is::<LengthLimitError>() => {
-                    Err(TransportFault::TooLarge(self.response_limit).into())
+                    Err(TransportFault::TooLarge(limit).into())
                 }
                 Err(error) => Err(TransportError::new(TransportFault::Interrupted, error)),
             }
