@@ -3,7 +3,7 @@ use std::time::SystemTime;
 use crate::account::Account;
 use crate::error::{BadCertificate, Error, Operation};
 use crate::protocol::Url;
-use crate::session::SignedRequest;
+use crate::session::{Reply, SignedRequest};
 use crate::x509::{CertificateChain, Csr, InvalidChain};
 
 /// A certificate that was issued (RFC 8555 §7.4.2), checked against the request for it.
@@ -23,6 +23,11 @@ impl Certificate {
                 ..account.request(Operation::Certificate, &url, Vec::new())
             })
             .await?;
+        Self::read(url, &reply, csr)
+    }
+
+    /// Reads a chain from a reply, and checks that it is the one that the CSR asked for.
+    pub(crate) fn read(url: Url, reply: &Reply, csr: &Csr) -> Result<Self, Error> {
         let checked = str::from_utf8(reply.body())
             .map_err(|_| InvalidChain::Text)
             .and_then(CertificateChain::from_pem)
