@@ -38,17 +38,18 @@ impl Certificate {
 
     /// Downloads a chain, and checks that it is the one that the CSR asked for.
     pub(crate) async fn download(account: Account, url: Url, csr: &Csr) -> Result<Self, Error> {
-        let certificate = Self::fetch(account, url).await?;
-        certificate
-            .chain
-            .check(csr.public_key_info(), csr.identifiers(), SystemTime::now())
-            .map_err(|fault| bad_certificate(&certificate.url, fault))?;
-        Ok(certificate)
+        Self::fetch(account, url).await?.checked(csr)
     }
 
     /// Downloads a chain, whatever it is for.
     pub(crate) async fn fetch(account: Account, url: Url) -> Result<Self, Error> {
-        let (chain, reply) = fetch_chain(&account, &url).await?;
+        let reply = request_chain(&account, &url).await?;
+        Self::read(account, url, &reply)
+    }
+
+    /// Reads a chain from a reply, whatever it is for.
+    pub(crate) fn read(account: Account, url: Url, reply: &Reply) -> Result<Self, Error> {
+        let chain = parse_chain(&url, reply)?;
         let mut alternates: Vec<Url> = Vec::new();
         for link in reply.links("alternate") {
             if link != url && !alternates.contains(&link) {
@@ -68,6 +69,14 @@ impl Certificate {
             alternates: alternates.into(),
             matched: true,
         })
+    }
+
+    /// Checks that the chain is the one that the CSR asked for.
+    pub(crate) fn checked(self, csr: &Csr) -> Result<Self, Error> {
+        self.chain
+            .check(csr.public_key_info(), csr.identifiers(), SystemTime::now())
+            .map_err(|fault| bad_certificate(&self.url, fault))?;
+        Ok(self)
     }
 
     /// Where the CA keeps the certificate: with the account, all that is needed to read it again.
@@ -178,7 +187,8 @@ impl Certificate {
 
     async fn fetch_alternates(&self) -> Vec<Result<CertificateChain, Error>> {
         let fetches = self.alternates.iter().map(|url| async move {
-            let (chain, _) = fetch_chain(&self.account, url).await?;
+            let reply = request_chain(&self.account, url).await?;
+            let chain = parse_chain(url, &reply)?;
             match chain.leaf() == self.offered.leaf() {
                 true => Ok(chain),
                 false => Err(bad_certificate(url, InvalidChain::OtherLeaf)),
@@ -318,19 +328,21 @@ impl Client {
     }
 }
 
-async fn fetch_chain(account: &Account, url: &Url) -> Result<(CertificateChain, Reply), Error> {
-    let reply = account
+async fn request_chain(account: &Account, url: &Url) -> Result<Reply, Error> {
+    account
         .post(SignedRequest {
             accept: Some("application/pem-certificate-chain"),
             repeat: true,
             ..account.request(Operation::Certificate, url, Vec::new())
         })
-        .await?;
-    let chain = str::from_utf8(reply.body())
+        .await
+}
+
+fn parse_chain(url: &Url, reply: &Reply) -> Result<CertificateChain, Error> {
+    str::from_utf8(reply.body())
         .map_err(|_| InvalidChain::Text)
         .and_then(CertificateChain::from_pem)
-        .map_err(|fault| bad_certificate(url, fault))?;
-    Ok((chain, reply))
+        .map_err(|fault| bad_certificate(url, fault))
 }
 
 fn bad_certificate(url: &Url, fault: InvalidChain) -> Error {

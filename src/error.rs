@@ -1,5 +1,6 @@
 //! What can go wrong, told so that a person or a program knows what to do next.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -8,8 +9,8 @@ use thiserror::Error;
 
 use crate::jose::{InvalidKey, SigningError};
 use crate::protocol::{
-    ChallengeType, Identifier, InvalidIdentifier, InvalidToken, InvalidUrl, Problem, ProblemType,
-    Resource, Url, format_timestamp, printable,
+    AuthorizationStatus, ChallengeType, Extension, Identifier, InvalidIdentifier, InvalidToken,
+    InvalidUrl, Problem, ProblemType, Resource, Url, format_timestamp, printable,
 };
 use crate::transport::{TransportError, TransportFault};
 use crate::x509::{InvalidCertificate, InvalidChain, InvalidCrl, InvalidCsr};
@@ -29,6 +30,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// fn react(error: &Error) -> String {
 ///     match error {
 ///         Error::RateLimited(refusal) => format!("slow down: {}", refusal.problem),
+///         Error::Paused(paused) => format!("somebody must visit {}", paused.page),
 ///         Error::ValidationFailed(failure) => {
 ///             let names: Vec<_> = failure.failures.iter().map(|f| f.identifier.to_string()).collect();
 ///             format!("check port 80 and DNS of {}", names.join(", "))
@@ -42,6 +44,10 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The authorization is pending, and to deactivate it may count as a failed validation.
+    #[error(transparent)]
+    AuthorizationPending(Box<AuthorizationPending>),
+
     /// The CA's certificate chain is not what was asked for. Nothing of it should be used.
     #[error(transparent)]
     Certificate(Box<BadCertificate>),
@@ -66,6 +72,10 @@ pub enum Error {
     #[error(transparent)]
     Csr(#[from] InvalidCsr),
 
+    /// The CA does not have an extension that was asked for: its directory's `meta` does not say so.
+    #[error("the CA does not offer {0}: its directory does not say so")]
+    ExtensionNotOffered(Extension),
+
     /// A name can't be named in a certificate.
     #[error(transparent)]
     Identifier(#[from] InvalidIdentifier),
@@ -86,11 +96,25 @@ pub enum Error {
     #[error(transparent)]
     NoSolver(Box<NoSolver>),
 
+    /// The CA lists the resource, and answers that it has not implemented it (status 501).
+    #[error("the CA lists this resource without having implemented it: {0}")]
+    NotImplemented(Box<Refusal>),
+
     /// The order is of no use any more, and no failed authorization explains it.
     #[error(transparent)]
     OrderFailed(Box<OrderFailure>),
 
-    /// The CA refused because a rate limit is exceeded.
+    /// The CA has paused the account for an identifier, until a person visits a page. No waiting
+    /// helps.
+    #[error(transparent)]
+    Paused(Box<Paused>),
+
+    /// The CA offers none of the profiles that were asked for.
+    #[error(transparent)]
+    ProfileNotOffered(Box<ProfileNotOffered>),
+
+    /// The CA refused because a rate limit is exceeded. [`Refusal::retry_at`] is when it will have
+    /// passed, where the CA says so, and [`Refusal::help`] has the page about it.
     #[error(transparent)]
     RateLimited(Box<Refusal>),
 
@@ -138,40 +162,31 @@ impl Error {
                 ReplyFault::InsecureUrl(_) | ReplyFault::Token(_) => Retry::Never,
                 _ => Retry::Later,
             },
-            // A limit without a time does not pass by itself: the CA waits for a person.
-            Self::RateLimited(refusal) => refusal.retry_at.map_or(Retry::Never, Retry::At),
-            Self::Refused(refusal) => match (refusal.retry_at, &refusal.problem.kind) {
-                (_, ProblemType::UserActionRequired) => Retry::Never,
-                (Some(time), _) => Retry::At(time),
-                (None, ProblemType::BadNonce | ProblemType::ServerInternal) => Retry::Later,
-                (None, _) if refusal.status >= 500 => Retry::Later,
-                (None, _) => Retry::Never,
-            },
+            Self::RateLimited(refusal) => refusal.retry_at.map_or(Retry::Later, Retry::At),
+            Self::Refused(refusal) => refusal.retry(),
             Self::ValidationFailed(failure) => {
-                let transient = |failed: &FailedAuthorization| {
-                    matches!(
-                        failed.problem.as_ref().map(|problem| &problem.kind),
-                        Some(
-                            ProblemType::Connection
-                                | ProblemType::Dns
-                                | ProblemType::ServerInternal
-                        )
-                    )
-                };
-                match failure.failures.iter().all(transient) {
+                match failure.failures.iter().all(FailedAuthorization::may_pass) {
                     true => Retry::Later,
                     false => Retry::Never,
                 }
             }
-            Self::OrderFailed(_) => Retry::Later,
-            Self::CertificateContent(_)
+            Self::OrderFailed(failure) => match failure.problem.as_ref().and_then(may_pass) {
+                Some(false) => Retry::Never,
+                _ => Retry::Later,
+            },
+            Self::AuthorizationPending(_)
+            | Self::CertificateContent(_)
             | Self::ChallengeNotOffered(_)
             | Self::Configuration(_)
             | Self::Csr(_)
+            | Self::ExtensionNotOffered(_)
             | Self::Identifier(_)
             | Self::Key(_)
             | Self::NoChain(_)
             | Self::NoSolver(_)
+            | Self::NotImplemented(_)
+            | Self::Paused(_)
+            | Self::ProfileNotOffered(_)
             | Self::Unsupported(_) => Retry::Never,
         }
     }
@@ -179,7 +194,10 @@ impl Error {
     /// What the CA said, where it said something.
     pub fn problem(&self) -> Option<&Problem> {
         match self {
-            Self::RateLimited(refusal) | Self::Refused(refusal) => Some(&refusal.problem),
+            Self::NotImplemented(refusal) | Self::RateLimited(refusal) | Self::Refused(refusal) => {
+                Some(&refusal.problem)
+            }
+            Self::Paused(paused) => Some(&paused.refusal.problem),
             Self::OrderFailed(failure) => failure.problem.as_ref(),
             Self::ValidationFailed(failure) => failure
                 .failures
@@ -188,6 +206,28 @@ impl Error {
             Self::TimedOut(timeout) => timeout.problem.as_ref(),
             _ => None,
         }
+    }
+
+    /// What the CA said of single identifiers: those of an order that it refused (RFC 8555 §6.7.1),
+    /// or could not validate. Empty where it did not tell them apart.
+    ///
+    /// ```
+    /// # fn example(error: certwright::Error) {
+    /// for (identifier, problem) in error.by_identifier() {
+    ///     eprintln!("{identifier}: {problem}");
+    /// }
+    /// # }
+    /// ```
+    pub fn by_identifier(&self) -> Vec<(&Identifier, &Problem)> {
+        if let Self::ValidationFailed(failure) = self {
+            let failures = failure.failures.iter();
+            return failures
+                .filter_map(|failed| Some((&failed.identifier, failed.problem.as_ref()?)))
+                .collect();
+        }
+        self.problem()
+            .map(Problem::by_identifier)
+            .unwrap_or_default()
     }
 
     pub(crate) fn reply(operation: Operation, url: &Url, fault: impl Into<ReplyFault>) -> Self {
@@ -239,6 +279,14 @@ pub enum Operation {
     NewOrder,
     /// Reading an order.
     Order,
+    /// Ending an order that renews by itself (RFC 8739 §3.1.2).
+    Cancellation,
+    /// Reading what others let the account order (RFC 9115 §2.3.1).
+    Delegation,
+    /// Creating an authorization before any order (§7.4.1).
+    NewAuthorization,
+    /// Giving an authorization up (§7.5.2).
+    Deactivation,
     /// Reading an authorization (§7.5).
     Authorization,
     /// Telling the CA that a challenge is ready (§7.5.1).
@@ -264,6 +312,10 @@ impl fmt::Display for Operation {
             Self::Account => "reading the account",
             Self::NewOrder => "creating the order",
             Self::Order => "reading the order",
+            Self::Cancellation => "canceling the order",
+            Self::Delegation => "reading the delegations",
+            Self::NewAuthorization => "creating an authorization",
+            Self::Deactivation => "deactivating an authorization",
             Self::Authorization => "reading an authorization",
             Self::Challenge => "answering a challenge",
             Self::Finalize => "finalizing the order",
@@ -273,6 +325,20 @@ impl fmt::Display for Operation {
             Self::Crl => "fetching the CRL",
         })
     }
+}
+
+/// The authorization is pending, and to deactivate it may count as a failed validation.
+#[derive(Clone, Debug, Error)]
+#[error(
+    "the authorization of {identifier} is pending: some CAs count a failed validation when it is \
+     deactivated, and it expires by itself"
+)]
+#[non_exhaustive]
+pub struct AuthorizationPending {
+    /// The identifier.
+    pub identifier: Identifier,
+    /// The authorization.
+    pub authorization: Url,
 }
 
 /// The CA's certificate chain is not what was asked for.
@@ -355,6 +421,9 @@ pub enum ConfigurationError {
     /// A URL given by the caller is none.
     #[error(transparent)]
     Url(InvalidUrl),
+    /// An order that renews by itself has a validity for each certificate (RFC 8739 §3.1.1).
+    #[error("an order that renews by itself takes no notBefore and no notAfter (RFC 8739 §3.1.1)")]
+    ValidityOfAutoRenewal,
 }
 
 /// The CA does not offer a chain such as was required. The certificate is issued all the same.
@@ -433,7 +502,7 @@ impl NoSolver {
 
 /// The order is of no use any more.
 #[derive(Clone, Debug, Error)]
-#[error("the order {order} is {status}{}", told(.problem.as_ref()))]
+#[error("the order {order} is {status}{}{}", self.expiry(), told(.problem.as_ref()))]
 #[non_exhaustive]
 pub struct OrderFailure {
     /// The order.
@@ -442,6 +511,54 @@ pub struct OrderFailure {
     pub status: crate::protocol::OrderStatus,
     /// Why, in the CA's words, where it gave any.
     pub problem: Option<Problem>,
+    /// When it expired, where that is why.
+    pub expired: Option<SystemTime>,
+}
+
+impl OrderFailure {
+    fn expiry(&self) -> String {
+        self.expired
+            .map(|time| format!(", and expired at {}", format_timestamp(time)))
+            .unwrap_or_default()
+    }
+}
+
+/// The CA has paused the account for an identifier: validation failed too often, for too long.
+///
+/// Let's Encrypt does so for names whose renewal has failed for months.
+#[derive(Clone, Debug, Error)]
+#[error("{refusal}; no waiting helps, a person must visit {page}")]
+#[non_exhaustive]
+pub struct Paused {
+    /// What the CA answered.
+    pub refusal: Refusal,
+    /// The page to visit. For a person: certwright never fetches it.
+    pub page: Url,
+}
+
+/// The CA offers none of the profiles that were asked for (draft-ietf-acme-profiles).
+#[derive(Clone, Debug, Error)]
+#[error(
+    "the CA does not offer the profile {}: it offers {}",
+    printable(&.wanted.join(" or ")),
+    self.offer()
+)]
+#[non_exhaustive]
+pub struct ProfileNotOffered {
+    /// The profiles that were asked for, the most wanted first.
+    pub wanted: Vec<String>,
+    /// The profiles that the directory lists, with a description of each.
+    pub offered: BTreeMap<String, String>,
+}
+
+impl ProfileNotOffered {
+    fn offer(&self) -> String {
+        if self.offered.is_empty() {
+            return "none".to_owned();
+        }
+        let names: Vec<_> = self.offered.keys().map(String::as_str).collect();
+        printable(&names.join(", ")).into_owned()
+    }
 }
 
 /// The CA refused a request, or failed at it.
@@ -468,6 +585,21 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// Whether trying again helps. The problem's type decides, then the status: CAs send one type
+    /// with different statuses.
+    fn retry(&self) -> Retry {
+        let transient = match may_pass(&self.problem) {
+            Some(may_pass) => may_pass,
+            None => matches!(self.status, 408 | 425) || self.status >= 500,
+        };
+        match self.retry_at {
+            _ if self.problem.kind == ProblemType::UserActionRequired => Retry::Never,
+            Some(time) => Retry::At(time),
+            None if transient => Retry::Later,
+            None => Retry::Never,
+        }
+    }
+
     fn told(&self) -> String {
         let mut text = match &self.excerpt {
             Some(excerpt) if excerpt.is_empty() => ", with an empty body".to_owned(),
@@ -625,6 +757,8 @@ impl ValidationFailure {
 pub struct FailedAuthorization {
     /// The identifier.
     pub identifier: Identifier,
+    /// The authorization's status. `deactivated`, `expired` and `revoked` ones were valid before.
+    pub status: AuthorizationStatus,
     /// The type of the challenge that failed, where the CA tells.
     pub challenge_type: Option<ChallengeType>,
     /// Why, in the CA's words, where it gave any.
@@ -633,13 +767,60 @@ pub struct FailedAuthorization {
     pub authorization: Url,
 }
 
+impl FailedAuthorization {
+    /// Whether a new order may go better though nobody changes anything.
+    fn may_pass(&self) -> bool {
+        match &self.problem {
+            Some(problem) => may_pass(problem) == Some(true),
+            None => self.was_valid(),
+        }
+    }
+
+    fn was_valid(&self) -> bool {
+        matches!(
+            self.status,
+            AuthorizationStatus::Deactivated
+                | AuthorizationStatus::Expired
+                | AuthorizationStatus::Revoked
+        )
+    }
+}
+
 impl fmt::Display for FailedAuthorization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.was_valid() {
+            write!(
+                f,
+                "the authorization of {} is {}",
+                self.identifier, self.status
+            )?;
+            return f.write_str(&told(self.problem.as_ref()));
+        }
         write!(f, "the CA could not validate {}", self.identifier)?;
         if let Some(challenge_type) = &self.challenge_type {
             write!(f, " by {challenge_type}")?;
         }
         f.write_str(&told(self.problem.as_ref()))
+    }
+}
+
+/// Whether a problem may pass by itself. `None` where its type does not tell.
+fn may_pass(problem: &Problem) -> Option<bool> {
+    match problem.kind {
+        ProblemType::BadNonce
+        | ProblemType::Connection
+        | ProblemType::Dns
+        | ProblemType::RateLimited
+        | ProblemType::ServerInternal
+        // The state is another than it seemed: a new look brings the true one.
+        | ProblemType::Conflict
+        | ProblemType::OrderNotReady => Some(true),
+        ProblemType::Compound => {
+            let parts = &problem.subproblems;
+            Some(!parts.is_empty() && parts.iter().all(|part| may_pass(part) == Some(true)))
+        }
+        ProblemType::Blank | ProblemType::Other(_) => None,
+        _ => Some(false),
     }
 }
 

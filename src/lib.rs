@@ -66,9 +66,12 @@
 
 mod account;
 mod authorization;
+mod auto_renewal;
 mod certificate;
 mod challenge;
 mod client;
+mod delegation;
+pub mod directories;
 pub mod error;
 pub mod issuance;
 pub mod jose;
@@ -84,12 +87,13 @@ pub mod transport;
 pub mod x509;
 
 pub use self::account::{Account, AccountBuilder, AccountCredentials};
-pub use self::authorization::Authorization;
+pub use self::authorization::{Authorization, AuthorizationBuilder};
 pub use self::certificate::Certificate;
 pub use self::challenge::Challenge;
-pub use self::client::{Client, ClientBuilder, LetsEncrypt};
+pub use self::client::{Client, ClientBuilder};
+pub use self::directories::LetsEncrypt;
 pub use self::error::{BoxError, Error, Retry};
-pub use self::order::{Order, OrderBuilder};
+pub use self::order::{Order, OrderBuilder, Replacement};
 
 /// The examples in the Markdown files compile.
 #[cfg(all(doctest, feature = "http-01", feature = "hyper"))]

@@ -11,6 +11,7 @@ mod pace;
 mod reply;
 mod retries;
 mod retry_after;
+mod told;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
