@@ -82,7 +82,7 @@ pub mod test_ca;
 pub mod transport;
 pub mod x509;
 
-pub use self::account::{Account, AccountBuilder, AccountCredentials};
+pub use self::account::{Account, AccountBuilder, AccountCredentials, AccountUpdate};
 pub use self::authorization::Authorization;
 pub use self::certificate::Certificate;
 pub use self::challenge::Challenge;

@@ -127,6 +127,7 @@ impl Issuance {
             Some(key) => key.clone(),
             None => CertificateKey::generate()?,
         };
+        self.account.check_key(key.public_key_info())?;
 
         let creation = timeout_at(deadline, self.order.clone().create()).await;
         let order = creation.unwrap_or_else(|_| {

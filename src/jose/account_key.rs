@@ -4,7 +4,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
-use super::{InvalidKey, Jwk, PrivateKey, SignatureAlgorithm, Signer};
+use super::{InvalidKey, Jwk, KeyType, PrivateKey, SignatureAlgorithm, Signer};
 use crate::error::BoxError;
 
 /// An account's key, held in memory.
@@ -32,12 +32,34 @@ impl AccountKey {
         PrivateKey::generate().and_then(Self::new)
     }
 
+    /// Generates a key of a type.
+    ///
+    /// RSA keys take long, and block the thread: see [`KeyType`].
+    pub fn generate_with(key_type: KeyType) -> Result<Self, InvalidKey> {
+        PrivateKey::generate_with(key_type).and_then(Self::new)
+    }
+
+    /// Reads a key from PEM, in any of the forms that other programs write: PKCS#8 (`PRIVATE KEY`),
+    /// SEC1 (`EC PRIVATE KEY`) and PKCS#1 (`RSA PRIVATE KEY`).
+    ///
+    /// RSA keys of less than 2048 bits are refused, as CAs refuse them.
+    pub fn from_pem(pem: &str) -> Result<Self, InvalidKey> {
+        PrivateKey::from_pem(pem).and_then(Self::new)
+    }
+
+    /// Reads a key from PKCS#8 in DER.
+    pub fn from_pkcs8_der(der: &[u8]) -> Result<Self, InvalidKey> {
+        PrivateKey::from_pkcs8_der(der).and_then(Self::new)
+    }
+
     /// Reads a key from PKCS#8 in PEM.
     pub fn from_pkcs8_pem(pem: &str) -> Result<Self, InvalidKey> {
         PrivateKey::from_pkcs8_pem(pem).and_then(Self::new)
     }
 
-    /// Reads a key from a JWK with its private members.
+    /// Reads a key from a JWK with its private members (RFC 7518 §6.2.2, §6.3.2).
+    ///
+    /// Public members of another key are an error.
     pub fn from_jwk(json: &str) -> Result<Self, InvalidKey> {
         PrivateKey::from_jwk(json).and_then(Self::new)
     }

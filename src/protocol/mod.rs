@@ -22,7 +22,7 @@ mod revocation;
 mod timestamp;
 mod url;
 
-pub use self::account::{Account, AccountStatus, NewAccount};
+pub use self::account::{Account, AccountStatus, AccountUpdate, NewAccount};
 pub use self::authorization::{Authorization, AuthorizationStatus};
 pub use self::base64url::{Base64Url, InvalidBase64Url};
 pub use self::challenge::{Challenge, ChallengeStatus, ChallengeType, InvalidToken, Token};

@@ -5,7 +5,7 @@ use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
-use super::link::links;
+use super::link::{links, targets};
 use super::retry_after::{retry_after, retry_at};
 use crate::error::{Error, Operation, Refusal, ReplyFault};
 use crate::protocol::{Problem, ProblemType, Url};
@@ -54,15 +54,26 @@ impl Reply {
             operation: self.operation,
             status: self.status.as_u16(),
             retry_at: self.retry_after().map(|wait| retry_at(wait, now)),
-            terms_of_service: self.links("terms-of-service").into_iter().next(),
+            terms_of_service: self.page("terms-of-service"),
             help: self.links("help"),
+            location: self.location().ok(),
             url: self.url,
             problem,
             excerpt,
         });
-        Err(match limited && !busy {
-            true => Error::RateLimited(refusal),
-            false => Error::Refused(refusal),
+        Err(match &refusal.problem.kind {
+            ProblemType::UserActionRequired => Error::UserActionRequired(refusal),
+            _ if limited && !busy => Error::RateLimited(refusal),
+            _ => Error::Refused(refusal),
+        })
+    }
+
+    /// A page for people that the reply links to: absolute where it can be, and of any scheme.
+    fn page(&self, relation: &str) -> Option<String> {
+        let target = targets(&self.headers, relation).next()?;
+        Some(match self.url.join(target) {
+            Ok(absolute) => absolute.to_string(),
+            Err(_) => target.to_owned(),
         })
     }
 
