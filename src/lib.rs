@@ -70,6 +70,7 @@ mod certificate;
 mod challenge;
 mod client;
 pub mod error;
+pub mod import;
 pub mod issuance;
 pub mod jose;
 mod order;
@@ -98,6 +99,9 @@ mod markdown {
 
     #[doc = include_str!("../docs/getting-started.md")]
     struct GettingStarted;
+
+    #[doc = include_str!("../docs/accounts.md")]
+    struct Accounts;
 
     #[cfg(feature = "test-ca")]
     #[doc = include_str!("../docs/testing.md")]

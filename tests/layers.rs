@@ -20,6 +20,7 @@ const LAYERS: &[&[&str]] = &[
         "authorization",
         "challenge",
         "certificate",
+        "import",
     ],
     &["solver"],
     &["issuance"],

@@ -353,4 +353,26 @@ mod tests {
             assert!(error.contains(expected), "{text}: {error}");
         }
     }
+
+    #[test]
+    fn public_key_info_is_that_of_a_certificate() {
+        use crate::jose::{KeyType, PrivateKey};
+
+        for key_type in [
+            KeyType::P256,
+            #[cfg(feature = "p384")]
+            KeyType::P384,
+            #[cfg(feature = "ed25519")]
+            KeyType::Ed25519,
+            #[cfg(feature = "rsa")]
+            KeyType::Rsa2048,
+        ] {
+            let key = PrivateKey::generate_with(key_type).unwrap();
+            assert_eq!(
+                key.public_key().unwrap().public_key_info().unwrap(),
+                key.public_key_info().unwrap(),
+                "{key_type}"
+            );
+        }
+    }
 }

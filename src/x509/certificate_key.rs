@@ -90,3 +90,23 @@ impl fmt::Debug for CertificateKey {
         f.debug_struct("CertificateKey").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generates_what_browsers_take() {
+        let first = CertificateKey::generate_with(KeyType::default()).unwrap();
+        let second = CertificateKey::generate_with(KeyType::P256).unwrap();
+        assert_ne!(first.public_key_info(), second.public_key_info());
+        #[cfg(feature = "ed25519")]
+        assert_eq!(
+            CertificateKey::generate_with(KeyType::Ed25519)
+                .unwrap_err()
+                .to_string(),
+            "the private key is unusable: keys of the type Ed25519 are for accounts, not for \
+             certificates"
+        );
+    }
+}
