@@ -4,7 +4,7 @@ use std::time::Duration;
 use futures_util::TryFutureExt;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use crate::account::{Account, AccountBuilder, AccountCredentials};
+use crate::account::{self, Account, AccountBuilder, AccountCredentials};
 use crate::error::{ConfigurationError, Error};
 use crate::jose::{AccountKey, Signer};
 use crate::protocol::{Directory, Extension, Url};
@@ -74,6 +74,27 @@ impl Client {
     /// ```
     pub fn new_account(&self, key: impl Signer) -> AccountBuilder {
         AccountBuilder::new(self.clone(), Arc::new(key))
+    }
+
+    /// Finds the account that a key has (§7.3.1), and creates none. `None` where the CA knows of no
+    /// account with this key.
+    ///
+    /// For an account whose URL is lost, or to learn which of two keys is in force. The error for
+    /// one that was deactivated is [`Error::Refused`], mostly with the problem `unauthorized`. When
+    /// the reply is lost, the request is sent again: it changes nothing.
+    ///
+    /// ```no_run
+    /// # async fn example(client: certwright::Client, pem: &str) -> Result<(), certwright::Error> {
+    /// use certwright::jose::AccountKey;
+    ///
+    /// match client.find_account(AccountKey::from_pem(pem)?).await? {
+    ///     Some(account) => println!("{}", account.url()),
+    ///     None => println!("this CA has no account for the key"),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn find_account(&self, key: impl Signer) -> Result<Option<Account>, Error> {
+        account::find(self, Arc::new(key)).await
     }
 
     /// The account that was stored. Nothing is sent.

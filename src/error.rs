@@ -9,8 +9,8 @@ use thiserror::Error;
 
 use crate::jose::{InvalidKey, SigningError};
 use crate::protocol::{
-    AuthorizationStatus, ChallengeType, Extension, Identifier, InvalidIdentifier, InvalidToken,
-    InvalidUrl, Problem, ProblemType, Resource, Url, format_timestamp, printable,
+    AccountStatus, AuthorizationStatus, ChallengeType, Extension, Identifier, InvalidIdentifier,
+    InvalidToken, InvalidUrl, Problem, ProblemType, Resource, Url, format_timestamp, printable,
 };
 use crate::transport::{TransportError, TransportFault};
 use crate::x509::{InvalidCertificate, InvalidChain, InvalidCrl, InvalidCsr};
@@ -84,6 +84,10 @@ pub enum Error {
     #[error(transparent)]
     Key(#[from] InvalidKey),
 
+    /// The account's key was not changed, or it is not known whether it was.
+    #[error(transparent)]
+    KeyChange(Box<KeyChangeFailure>),
+
     /// No response came from the CA.
     #[error(transparent)]
     Network(Box<NetworkFault>),
@@ -91,6 +95,10 @@ pub enum Error {
     /// The CA does not offer a chain such as was required.
     #[error(transparent)]
     NoChain(Box<NoChain>),
+
+    /// The CA keeps no list of the orders of this account, as most CAs don't (RFC 8555 §7.1.2.1).
+    #[error("the CA keeps no list of the orders of the account {0} (RFC 8555 §7.1.2.1)")]
+    NoOrderList(Url),
 
     /// No solver can solve a challenge that the CA offers for an identifier.
     #[error(transparent)]
@@ -142,6 +150,17 @@ pub enum Error {
     #[error("the CA does not have {0}: its directory lists no such resource")]
     Unsupported(Resource),
 
+    /// The CA wants a person to act, before it goes on: mostly to agree to its terms of service
+    /// (RFC 8555 §7.3.3).
+    ///
+    /// The page to visit is the problem's [`instance`](Problem::instance); the terms, where the CA
+    /// links to them, are in [`Refusal::terms_of_service`]. Whoever has read them agrees by
+    /// [`AccountBuilder::agree_to_terms`](crate::AccountBuilder::agree_to_terms) or
+    /// [`AccountUpdate::agree_to_terms`](crate::AccountUpdate::agree_to_terms). certwright never
+    /// agrees by itself.
+    #[error(transparent)]
+    UserActionRequired(Box<Refusal>),
+
     /// The CA could not validate control of one or more identifiers.
     #[error(transparent)]
     ValidationFailed(Box<ValidationFailure>),
@@ -158,8 +177,15 @@ impl Error {
             | Self::Signing(_)
             | Self::Solver(_)
             | Self::TimedOut(_) => Retry::Later,
+            Self::KeyChange(failure) => match &failure.fault {
+                KeyChangeFault::Unsettled(error) => error.retry(),
+                _ => Retry::Never,
+            },
             Self::Reply(reply) => match reply.fault {
-                ReplyFault::InsecureUrl(_) | ReplyFault::Token(_) => Retry::Never,
+                ReplyFault::InsecureUrl(_)
+                | ReplyFault::OrderList(_)
+                | ReplyFault::StillActive(_)
+                | ReplyFault::Token(_) => Retry::Never,
                 _ => Retry::Later,
             },
             Self::RateLimited(refusal) => refusal.retry_at.map_or(Retry::Later, Retry::At),
@@ -183,20 +209,27 @@ impl Error {
             | Self::Identifier(_)
             | Self::Key(_)
             | Self::NoChain(_)
+            | Self::NoOrderList(_)
             | Self::NoSolver(_)
             | Self::NotImplemented(_)
             | Self::Paused(_)
             | Self::ProfileNotOffered(_)
-            | Self::Unsupported(_) => Retry::Never,
+            | Self::Unsupported(_)
+            | Self::UserActionRequired(_) => Retry::Never,
         }
     }
 
     /// What the CA said, where it said something.
     pub fn problem(&self) -> Option<&Problem> {
         match self {
-            Self::NotImplemented(refusal) | Self::RateLimited(refusal) | Self::Refused(refusal) => {
-                Some(&refusal.problem)
-            }
+            Self::NotImplemented(refusal)
+            | Self::RateLimited(refusal)
+            | Self::Refused(refusal)
+            | Self::UserActionRequired(refusal) => Some(&refusal.problem),
+            Self::KeyChange(failure) => match &failure.fault {
+                KeyChangeFault::Unsettled(error) => error.problem(),
+                _ => None,
+            },
             Self::Paused(paused) => Some(&paused.refusal.problem),
             Self::OrderFailed(failure) => failure.problem.as_ref(),
             Self::ValidationFailed(failure) => failure
@@ -271,10 +304,20 @@ pub enum Operation {
     Directory,
     /// Getting a nonce (§7.2).
     NewNonce,
-    /// Creating or finding an account (§7.3).
+    /// Creating an account (§7.3).
     NewAccount,
-    /// Reading or changing an account (§7.3.2).
+    /// Finding the account that a key has (§7.3.1).
+    FindAccount,
+    /// Reading an account (§7.3.2).
     Account,
+    /// Changing an account's contacts, or agreeing to terms (§7.3.2, §7.3.3).
+    UpdateAccount,
+    /// Giving an account another key (§7.3.5).
+    KeyChange,
+    /// Deactivating an account (§7.3.6).
+    DeactivateAccount,
+    /// Reading the list of an account's orders (§7.1.2.1).
+    Orders,
     /// Creating an order (§7.4).
     NewOrder,
     /// Reading an order.
@@ -309,7 +352,12 @@ impl fmt::Display for Operation {
             Self::Directory => "fetching the directory",
             Self::NewNonce => "getting a nonce",
             Self::NewAccount => "creating the account",
+            Self::FindAccount => "finding the account",
             Self::Account => "reading the account",
+            Self::UpdateAccount => "updating the account",
+            Self::KeyChange => "changing the account's key",
+            Self::DeactivateAccount => "deactivating the account",
+            Self::Orders => "listing the account's orders",
             Self::NewOrder => "creating the order",
             Self::Order => "reading the order",
             Self::Cancellation => "canceling the order",
@@ -394,6 +442,9 @@ pub enum ConfigurationError {
          CryptoProvider"
     )]
     NoCryptoProvider,
+    /// An update of the account that changes nothing was asked for.
+    #[error("there is nothing to update: set contacts, clear them, or agree to the terms")]
+    NothingToUpdate,
     /// Platform roots are off and none was added.
     #[error("there is no root certificate to trust: add one, or trust the platform's")]
     NoRoots,
@@ -440,6 +491,42 @@ pub struct NoChain {
     pub offered: usize,
 }
 
+/// The account's key was not changed, or it is not known whether it was.
+#[derive(Debug, Error)]
+#[error("the key of the account {account} {fault}")]
+#[non_exhaustive]
+pub struct KeyChangeFailure {
+    /// The account.
+    pub account: Url,
+    /// Why not.
+    #[source]
+    pub fault: KeyChangeFault,
+}
+
+/// Why an account's key was not changed (RFC 8555 §7.3.5).
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum KeyChangeFault {
+    /// The new key is the key of another account already. The old key is still in force.
+    #[error(
+        "was not changed, so the old key is still in force: the new one is that of {}",
+        .0.as_ref().map_or("another account".to_owned(), |url| format!("the account {url}"))
+    )]
+    KeyInUse(Option<Url>),
+    /// The new key is the one that the account has. Nothing was sent.
+    #[error("was not changed: the new key is the one that it has")]
+    SameKey,
+    /// The CA said that it had changed the key, yet it has not. The old key is still in force.
+    #[error("was not changed, though the CA said so: the old key is still in force")]
+    Unchanged,
+    /// No answer came, and asking which of the keys is in force failed too: keep both.
+    ///
+    /// [`Client::find_account`](crate::Client::find_account), with the new key and then with the
+    /// old, finds the account by the one that is.
+    #[error("may have been changed or not, so keep both the old and the new one: {0}")]
+    Unsettled(#[source] Box<Error>),
+}
+
 /// No response came from the CA.
 #[derive(Debug, Error)]
 #[error("{operation} at {url} failed: {source}")]
@@ -460,6 +547,11 @@ impl NetworkFault {
             url: url.clone(),
             source,
         }
+    }
+
+    /// Whether the request may have reached the CA, and changed something there.
+    pub(crate) fn may_have_arrived(&self) -> bool {
+        !matches!(self.source.fault(), TransportFault::Connect)
     }
 
     /// Whether the same request may bring another result.
@@ -576,10 +668,14 @@ pub struct Refusal {
     pub problem: Problem,
     /// The time from which trying again can help, where the CA named one (§6.6).
     pub retry_at: Option<SystemTime>,
-    /// The terms of service to agree to, where the reply links to them (§7.3.3).
-    pub terms_of_service: Option<Url>,
+    /// The terms of service to agree to, where the reply links to them (§7.3.3). For a person to
+    /// read: it may be of any scheme, and certwright never fetches it.
+    pub terms_of_service: Option<String>,
     /// Pages that explain the refusal, such as the documentation of a rate limit (§6.6).
     pub help: Vec<Url>,
+    /// The resource that stands in the way, where the CA names it: the account that has a key
+    /// already (§7.3.5).
+    pub location: Option<Url>,
     /// The start of a body that was no problem document, such as a gateway's HTML page.
     pub excerpt: Option<String>,
 }
@@ -610,7 +706,10 @@ impl Refusal {
             text.push_str(&format!("; see {}", printable(instance)));
         }
         if let Some(terms) = &self.terms_of_service {
-            text.push_str(&format!("; the terms of service are at {terms}"));
+            text.push_str(&format!(
+                "; the terms of service are at {}",
+                printable(terms)
+            ));
         }
         for page in &self.help {
             text.push_str(&format!("; see {page}"));
@@ -660,9 +759,15 @@ pub enum ReplyFault {
     /// The order is valid, yet names no certificate (RFC 8555 §7.1.3).
     #[error("the order is valid, yet it names no certificate")]
     NoCertificate,
+    /// The list of an account's orders leads in a circle, or is longer than any real one.
+    #[error("the list of orders does not end after {0} pages")]
+    OrderList(usize),
     /// A redirect, which no signed request may follow (RFC 8555 §6.4).
     #[error("it redirects{}", .0.as_deref().map(|to| format!(" to {}", printable(to))).unwrap_or_default())]
     Redirect(Option<String>),
+    /// The CA accepted that the account be deactivated, yet says that it is not.
+    #[error("the account is not deactivated, but {0}")]
+    StillActive(AccountStatus),
     /// The body is larger than it may be, in octets.
     #[error("its body is larger than {0} octets")]
     TooLarge(usize),

@@ -73,6 +73,7 @@ mod client;
 mod delegation;
 pub mod directories;
 pub mod error;
+pub mod import;
 pub mod issuance;
 pub mod jose;
 mod order;
@@ -86,7 +87,7 @@ pub mod test_ca;
 pub mod transport;
 pub mod x509;
 
-pub use self::account::{Account, AccountBuilder, AccountCredentials};
+pub use self::account::{Account, AccountBuilder, AccountCredentials, AccountUpdate};
 pub use self::authorization::{Authorization, AuthorizationBuilder};
 pub use self::certificate::Certificate;
 pub use self::challenge::Challenge;
@@ -103,6 +104,9 @@ mod markdown {
 
     #[doc = include_str!("../docs/getting-started.md")]
     struct GettingStarted;
+
+    #[doc = include_str!("../docs/accounts.md")]
+    struct Accounts;
 
     #[doc = include_str!("../docs/certificates.md")]
     struct Certificates;

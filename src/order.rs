@@ -124,7 +124,7 @@ impl Order {
     /// Sends the CSR, waits for the certificate, downloads and checks it (§7.4), for as long as the
     /// client's [`wait_timeout`](crate::ClientBuilder::wait_timeout) says.
     ///
-    /// The CSR must name exactly the order's identifiers. An order that is `processing` or `valid`
+    /// The CSR must name exactly the order's identifiers, for another key than the account's. An order that is `processing` or `valid`
     /// already, for it was finalized before, is not finalized again: call this with the same CSR, or
     /// one for the same key, to get the certificate.
     ///
@@ -143,6 +143,7 @@ impl Order {
     ) -> Result<Certificate, Error> {
         let state = self.state();
         csr.check_identifiers(&state.identifiers)?;
+        self.account().check_key(csr.public_key_info())?;
         match state.status {
             OrderStatus::Processing | OrderStatus::Valid => {}
             OrderStatus::Pending | OrderStatus::Ready => self.send_csr(csr).await?,

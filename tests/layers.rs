@@ -24,6 +24,7 @@ const LAYERS: &[&[&str]] = &[
         "auto_renewal",
         "delegation",
         "directories",
+        "import",
     ],
     &["solver"],
     &["issuance"],

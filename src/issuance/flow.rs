@@ -54,7 +54,13 @@ impl Flow {
     }
 
     /// Creates the order, and brings it to where the CSR can be sent.
-    pub(super) async fn validated_order(&self, deadline: Instant) -> Result<Order, Error> {
+    pub(super) async fn validated_order(
+        &self,
+        public_key_info: &[u8],
+        deadline: Instant,
+    ) -> Result<Order, Error> {
+        // What would fail in the end is better known before there is an order.
+        self.account.check_key(public_key_info)?;
         // A solver that can't solve anything for a name is better known before there is an order.
         for identifier in self.order.identifiers()? {
             self.check_solvable(identifier)?;

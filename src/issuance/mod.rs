@@ -123,7 +123,9 @@ impl Issuance {
         let key = self.request?;
         let flow = self.flow;
         let deadline = flow.deadline();
-        let order = flow.validated_order(deadline).await?;
+        let order = flow
+            .validated_order(key.public_key_info(), deadline)
+            .await?;
         let csr = Csr::new(&key, &order.state().identifiers)?;
         flow.emit(&Event::Finalizing {
             order: &order,
@@ -143,7 +145,9 @@ impl Issuance<Csr> {
         let csr = self.request?;
         let flow = self.flow;
         let deadline = flow.deadline();
-        let order = flow.validated_order(deadline).await?;
+        let order = flow
+            .validated_order(csr.public_key_info(), deadline)
+            .await?;
         flow.emit(&Event::FinalizingCsr {
             order: &order,
             csr: &csr,

@@ -1,7 +1,8 @@
 use std::fmt;
 
-use der::asn1::UintRef;
-use der::{Encode, Sequence};
+use der::asn1::{AnyRef, BitStringRef, UintRef};
+use der::{Encode, Sequence, Tag};
+use rustls_pki_types::{AlgorithmIdentifier, alg_id};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
@@ -69,6 +70,44 @@ impl Jwk {
                 .map_err(|_| InvalidJwk::Value("n or e"))
             }
             Self::Ed25519 { x } => Ok(x.as_bytes().to_vec()),
+        }
+    }
+
+    /// The key as a DER `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7).
+    pub(crate) fn public_key_info(&self) -> Result<Vec<u8>, InvalidJwk> {
+        #[derive(Sequence)]
+        struct SubjectPublicKeyInfo<'a> {
+            algorithm: AnyRef<'a>,
+            subject_public_key: BitStringRef<'a>,
+        }
+
+        let invalid = |_| InvalidJwk::Value("key");
+        let octets = self.public_key_octets()?;
+        let algorithm = self.algorithm_id();
+        SubjectPublicKeyInfo {
+            algorithm: AnyRef::new(Tag::Sequence, algorithm.as_ref()).map_err(invalid)?,
+            subject_public_key: BitStringRef::from_bytes(&octets).map_err(invalid)?,
+        }
+        .to_der()
+        .map_err(invalid)
+    }
+
+    fn algorithm_id(&self) -> AlgorithmIdentifier {
+        match self {
+            Self::Ec {
+                curve: EcCurve::P256,
+                ..
+            } => alg_id::ECDSA_P256,
+            Self::Ec {
+                curve: EcCurve::P384,
+                ..
+            } => alg_id::ECDSA_P384,
+            Self::Ec {
+                curve: EcCurve::P521,
+                ..
+            } => alg_id::ECDSA_P521,
+            Self::Rsa { .. } => alg_id::RSA_ENCRYPTION,
+            Self::Ed25519 { .. } => alg_id::ED25519,
         }
     }
 
@@ -312,6 +351,28 @@ mod tests {
         ] {
             let error = serde_json::from_str::<Jwk>(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn public_key_info_is_that_of_a_certificate() {
+        use crate::jose::{KeyType, PrivateKey};
+
+        for key_type in [
+            KeyType::P256,
+            #[cfg(feature = "p384")]
+            KeyType::P384,
+            #[cfg(feature = "ed25519")]
+            KeyType::Ed25519,
+            #[cfg(feature = "rsa")]
+            KeyType::Rsa2048,
+        ] {
+            let key = PrivateKey::generate_with(key_type).unwrap();
+            assert_eq!(
+                key.public_key().unwrap().public_key_info().unwrap(),
+                key.public_key_info().unwrap(),
+                "{key_type}"
+            );
         }
     }
 }

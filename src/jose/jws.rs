@@ -35,6 +35,8 @@ impl Jws {
     ///
     /// `nonce` is `None` only within another JWS (RFC 8555 §7.3.4, §7.3.5). An empty payload makes
     /// the request a POST-as-GET (§6.3).
+    ///
+    /// Where the request shows the key, the signature is verified before it is handed out.
     pub async fn sign(
         signer: &dyn Signer,
         key: KeyReference<'_>,
@@ -58,10 +60,29 @@ impl Jws {
             .sign(unsigned.signing_input().as_bytes())
             .await
             .map_err(SigningError::new)?;
-        Ok(Self {
+        let signed = Self {
             signature: signature.into(),
             ..unsigned
-        })
+        };
+        if key == KeyReference::Jwk {
+            signed.check_signer(signer.public_key())?;
+        }
+        Ok(signed)
+    }
+
+    /// A key shows itself to a CA once, when its account is made or given to it. A signer that does
+    /// not sign as it should, such as by an ECDSA signature in DER, is better found then, here, than
+    /// by a CA that says no more than `malformed`.
+    fn check_signer(&self, key: &Jwk) -> Result<(), SigningError> {
+        match self.verify(key) {
+            Err(InvalidJws::Signature(SignatureFault::Wrong)) => Err(SigningError::new(
+                "what it signed does not verify by its own public key; an ECDSA signature must be \
+                 r and s of fixed width, not DER (RFC 7518 §3.4)"
+                    .into(),
+            )),
+            // Not everything that signs can be verified here: ring has no P-521.
+            _ => Ok(()),
+        }
     }
 
     /// The protected header, decoded. Nothing is verified.

@@ -1,9 +1,15 @@
 use std::fmt;
 
+use der::asn1::{BitStringRef, ObjectIdentifier, OctetStringRef};
+use der::{Decode, Sequence};
 #[cfg(feature = "rsa")]
 use p256::ecdsa::signature::Keypair;
 use p256::ecdsa::signature::Signer;
 use p256::elliptic_curve::Generate;
+#[cfg(any(feature = "ed25519", feature = "rsa"))]
+use p256::elliptic_curve::common::getrandom::SysRng;
+#[cfg(any(feature = "ed25519", feature = "rsa"))]
+use p256::elliptic_curve::rand_core::TryRng;
 use p256::pkcs8::{
     DecodePrivateKey, EncodePrivateKey, EncodePublicKey, LineEnding, PrivateKeyInfoRef,
 };
@@ -11,9 +17,9 @@ use serde::Deserialize;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::{EcCurve, Jwk, SignatureAlgorithm};
+use super::{EcCurve, Jwk, KeyType, SignatureAlgorithm};
 use crate::error::BoxError;
-use crate::protocol::Base64Url;
+use crate::protocol::{Base64Url, printable};
 
 /// A private key in memory, of an account or of a certificate.
 pub(crate) enum PrivateKey {
@@ -42,10 +48,70 @@ macro_rules! with_key {
 }
 
 impl PrivateKey {
+    /// The smallest RSA key that is accepted, in bits, as no public CA takes a smaller one.
+    #[cfg(feature = "rsa")]
+    const RSA_MINIMUM: u32 = 2048;
+
     pub(crate) fn generate() -> Result<Self, InvalidKey> {
-        p256::ecdsa::SigningKey::try_generate()
-            .map(Self::P256)
+        Self::generate_with(KeyType::P256)
+    }
+
+    pub(crate) fn generate_with(key_type: KeyType) -> Result<Self, InvalidKey> {
+        let randomness = |_| InvalidKey(KeyFault::Randomness);
+        match key_type {
+            KeyType::P256 => p256::ecdsa::SigningKey::try_generate()
+                .map(Self::P256)
+                .map_err(randomness),
+            #[cfg(feature = "p384")]
+            KeyType::P384 => p384::ecdsa::SigningKey::try_generate()
+                .map(Self::P384)
+                .map_err(randomness),
+            #[cfg(feature = "ed25519")]
+            KeyType::Ed25519 => {
+                let mut seed = Zeroizing::new([0; 32]);
+                SysRng.try_fill_bytes(&mut *seed).map_err(randomness)?;
+                Ok(Self::Ed25519(ed25519_dalek::SigningKey::from_bytes(&seed)))
+            }
+            #[cfg(feature = "rsa")]
+            KeyType::Rsa2048 => Self::generate_rsa(2048),
+            #[cfg(feature = "rsa")]
+            KeyType::Rsa3072 => Self::generate_rsa(3072),
+            #[cfg(feature = "rsa")]
+            KeyType::Rsa4096 => Self::generate_rsa(4096),
+        }
+    }
+
+    #[cfg(feature = "rsa")]
+    fn generate_rsa(bits: usize) -> Result<Self, InvalidKey> {
+        // Once the operating system has given random octets, it does not stop doing so. `UnwrapErr`,
+        // which would panic, is thus safe after this.
+        SysRng
+            .try_next_u64()
+            .map_err(|_| InvalidKey(KeyFault::Randomness))?;
+        rsa::RsaPrivateKey::new(&mut rsa::rand_core::UnwrapErr(SysRng), bits)
+            .map(Self::rsa)
             .map_err(|_| InvalidKey(KeyFault::Randomness))
+    }
+
+    /// Reads the first private key in PEM, in any of the forms that programs write: PKCS#8, SEC1
+    /// and PKCS#1.
+    pub(crate) fn from_pem(text: &str) -> Result<Self, InvalidKey> {
+        // openssl writes the curve in a block of its own before the key.
+        let blocks = pem::parse_many(text).map_err(|_| InvalidKey(KeyFault::Pem))?;
+        let block = blocks
+            .into_iter()
+            .find(|block| block.tag() != "EC PARAMETERS")
+            .ok_or(InvalidKey(KeyFault::Pem))?;
+        let (tag, der) = (
+            block.tag().to_owned(),
+            Zeroizing::new(block.into_contents()),
+        );
+        match tag.as_str() {
+            "PRIVATE KEY" => Self::from_pkcs8_der(&der),
+            "EC PRIVATE KEY" => Self::from_sec1_der(&der),
+            "RSA PRIVATE KEY" => Self::from_pkcs1_der(&der),
+            _ => Err(InvalidKey(KeyFault::unreadable(tag))),
+        }
     }
 
     pub(crate) fn from_pkcs8_pem(text: &str) -> Result<Self, InvalidKey> {
@@ -56,8 +122,7 @@ impl PrivateKey {
         );
         match tag.as_str() {
             "PRIVATE KEY" => Self::from_pkcs8_der(&der),
-            "ENCRYPTED PRIVATE KEY" => Err(InvalidKey(KeyFault::Encrypted)),
-            _ => Err(InvalidKey(KeyFault::Label(tag))),
+            _ => Err(InvalidKey(KeyFault::unreadable(tag))),
         }
     }
 
@@ -87,13 +152,57 @@ impl PrivateKey {
                 .map_err(malformed),
             #[cfg(feature = "rsa")]
             "1.2.840.113549.1.1.1" => rsa::RsaPrivateKey::from_pkcs8_der(der)
-                .map(Self::rsa)
-                .map_err(malformed),
+                .map_err(malformed)
+                .and_then(Self::checked_rsa),
             oid => Err(InvalidKey(KeyFault::Unsupported(oid.to_owned()))),
         }
     }
 
+    /// Reads an `ECPrivateKey` (RFC 5915 §3), by the curve that it names or else by its length.
+    fn from_sec1_der(der: &[u8]) -> Result<Self, InvalidKey> {
+        let key = EcPrivateKey::from_der(der).map_err(|_| InvalidKey(KeyFault::Sec1))?;
+        let curve = key.parameters.map(|curve| curve.to_string());
+        match (curve.as_deref(), key.private_key.as_bytes().len()) {
+            (Some("1.2.840.10045.3.1.7"), _) | (None, 32) => p256::SecretKey::from_sec1_der(der)
+                .map(|key| Self::P256(key.into()))
+                .map_err(|_| InvalidKey(KeyFault::Sec1)),
+            #[cfg(feature = "p384")]
+            (Some("1.3.132.0.34"), _) | (None, 48) => p384::SecretKey::from_sec1_der(der)
+                .map(|key| Self::P384(key.into()))
+                .map_err(|_| InvalidKey(KeyFault::Sec1)),
+            (Some(curve), _) => Err(InvalidKey(KeyFault::Unsupported(format!("EC {curve}")))),
+            (None, _) => Err(InvalidKey(KeyFault::Sec1)),
+        }
+    }
+
+    /// Reads an `RSAPrivateKey` (RFC 8017 §A.1.2).
+    #[cfg(feature = "rsa")]
+    fn from_pkcs1_der(der: &[u8]) -> Result<Self, InvalidKey> {
+        use rsa::pkcs1::DecodeRsaPrivateKey;
+
+        rsa::RsaPrivateKey::from_pkcs1_der(der)
+            .map_err(|_| InvalidKey(KeyFault::Pkcs1))
+            .and_then(Self::checked_rsa)
+    }
+
+    #[cfg(not(feature = "rsa"))]
+    fn from_pkcs1_der(_: &[u8]) -> Result<Self, InvalidKey> {
+        Err(InvalidKey(KeyFault::Unsupported("RSA".to_owned())))
+    }
+
     pub(crate) fn from_jwk(json: &str) -> Result<Self, InvalidKey> {
+        let key = Self::from_private_jwk(json)?;
+        // The public members are redundant. Where they are another key's, one of the two is not what
+        // its holder takes it for.
+        let public: Jwk =
+            serde_json::from_str(json).map_err(|_| InvalidKey(KeyFault::Jwk("members")))?;
+        match key.public_key()? == public {
+            true => Ok(key),
+            false => Err(InvalidKey(KeyFault::Mismatch)),
+        }
+    }
+
+    fn from_private_jwk(json: &str) -> Result<Self, InvalidKey> {
         let jwk: PrivateJwk =
             serde_json::from_str(json).map_err(|_| InvalidKey(KeyFault::Jwk("members")))?;
         let d = secret(&jwk.d, "d")?;
@@ -121,8 +230,8 @@ impl PrivateKey {
                     integer(&jwk.d, "d")?,
                     vec![integer(&jwk.p, "p")?, integer(&jwk.q, "q")?],
                 )
-                .map(Self::rsa)
                 .map_err(|_| invalid("d"))
+                .and_then(Self::checked_rsa)
             }
             (kty, crv) => Err(InvalidKey(KeyFault::Unsupported(
                 format!("{kty} {}", crv.unwrap_or_default())
@@ -226,9 +335,31 @@ impl PrivateKey {
     }
 
     #[cfg(feature = "rsa")]
+    fn checked_rsa(key: rsa::RsaPrivateKey) -> Result<Self, InvalidKey> {
+        use rsa::traits::PublicKeyParts;
+
+        let bits = key.n().bits();
+        match bits >= Self::RSA_MINIMUM {
+            true => Ok(Self::rsa(key)),
+            false => Err(InvalidKey(KeyFault::TooSmall(bits))),
+        }
+    }
+
+    #[cfg(feature = "rsa")]
     fn rsa(key: rsa::RsaPrivateKey) -> Self {
         Self::Rsa(Box::new(rsa::pkcs1v15::SigningKey::new(key)))
     }
+}
+
+/// `ECPrivateKey` (RFC 5915 §3), as far as it tells the curve.
+#[derive(Sequence)]
+struct EcPrivateKey<'a> {
+    version: u8,
+    private_key: &'a OctetStringRef,
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
+    parameters: Option<ObjectIdentifier>,
+    #[asn1(context_specific = "1", tag_mode = "EXPLICIT", optional = "true")]
+    public_key: Option<BitStringRef<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -262,6 +393,10 @@ fn secret(
 pub struct InvalidKey(KeyFault);
 
 impl InvalidKey {
+    pub(crate) fn new(fault: KeyFault) -> Self {
+        Self(fault)
+    }
+
     /// What is wrong.
     pub fn fault(&self) -> &KeyFault {
         &self.0
@@ -279,22 +414,47 @@ pub enum KeyFault {
     #[error("the JWK's private member `{0}` is missing or wrong")]
     Jwk(&'static str),
     /// The PEM block holds something else.
-    #[error("the PEM block holds `{0}`, not `PRIVATE KEY`")]
+    #[error("the PEM block holds `{}`, not `PRIVATE KEY`", printable(.0))]
     Label(String),
+    /// The private and the public half belong to different keys.
+    #[error("its public part is that of another key")]
+    Mismatch,
+    /// Keys of this type are for accounts: browsers take no certificates for them, and the CA/B
+    /// Forum's requirements allow none.
+    #[error("keys of the type {0} are for accounts, not for certificates")]
+    NotForCertificates(KeyType),
     /// The text is not one PEM block.
     #[error("it is not PEM")]
     Pem,
+    /// What is in the PEM block breaks PKCS#1 (RFC 8017 §A.1.2).
+    #[error("it is not PKCS#1")]
+    Pkcs1,
     /// What is in the PEM block breaks PKCS#8 (RFC 5958).
     #[error("it is not PKCS#8")]
     Pkcs8,
     /// The operating system gave no random octets.
     #[error("the operating system gave no random octets")]
     Randomness,
+    /// What is in the PEM block breaks SEC1 (RFC 5915 §3).
+    #[error("it is not an ECPrivateKey (RFC 5915)")]
+    Sec1,
+    /// An RSA key has fewer bits than 2048, so no CA takes it.
+    #[error("it is an RSA key of {0} bits; CAs take 2048 and more")]
+    TooSmall(u32),
     /// Keys of this kind are not supported, or need a crate feature that is off.
     #[error(
         "keys of the kind `{0}` need a crate feature (p384, rsa, ed25519) or are not supported"
     )]
     Unsupported(String),
+}
+
+impl KeyFault {
+    fn unreadable(tag: String) -> Self {
+        match tag.as_str() {
+            "ENCRYPTED PRIVATE KEY" => Self::Encrypted,
+            _ => Self::Label(tag),
+        }
+    }
 }
 
 impl fmt::Debug for PrivateKey {

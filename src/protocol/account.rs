@@ -84,6 +84,44 @@ impl NewAccount {
             ..Self::default()
         }
     }
+
+    /// A request for the account that the key has already, which creates none (§7.3.1).
+    pub fn existing() -> Self {
+        Self {
+            only_return_existing: true,
+            ..Self::default()
+        }
+    }
+}
+
+/// The request that changes an account (RFC 8555 §7.3.2, §7.3.3, §7.3.6).
+///
+/// What is not set is not sent, and so stays as it is.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct AccountUpdate {
+    /// The contacts in place of those that the account has; an empty list for none at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contact: Option<Vec<String>>,
+
+    /// The holder's agreement to terms of service that have changed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub terms_of_service_agreed: bool,
+
+    /// The status to change to: [`AccountStatus::Deactivated`], and nothing else with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<AccountStatus>,
+}
+
+impl AccountUpdate {
+    /// The request that deactivates the account.
+    pub fn deactivation() -> Self {
+        Self {
+            status: Some(AccountStatus::Deactivated),
+            ..Self::default()
+        }
+    }
 }
 
 #[cfg(test)]
@@ -112,6 +150,27 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&request).unwrap(),
             r#"{"contact":["mailto:a@example.com"],"termsOfServiceAgreed":true}"#
+        );
+        let request = NewAccount::existing();
+        assert_eq!(
+            serde_json::to_string(&request).unwrap(),
+            r#"{"onlyReturnExisting":true}"#
+        );
+
+        let request = AccountUpdate::default();
+        assert_eq!(serde_json::to_string(&request).unwrap(), "{}");
+        let request = AccountUpdate {
+            contact: Some(Vec::new()),
+            ..AccountUpdate::default()
+        };
+        assert_eq!(
+            serde_json::to_string(&request).unwrap(),
+            r#"{"contact":[]}"#
+        );
+        let request = AccountUpdate::deactivation();
+        assert_eq!(
+            serde_json::to_string(&request).unwrap(),
+            r#"{"status":"deactivated"}"#
         );
     }
 }

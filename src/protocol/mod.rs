@@ -25,7 +25,7 @@ mod revocation;
 mod timestamp;
 mod url;
 
-pub use self::account::{Account, AccountStatus, NewAccount};
+pub use self::account::{Account, AccountStatus, AccountUpdate, NewAccount};
 pub use self::authorization::{Authorization, AuthorizationStatus, NewAuthorization};
 pub use self::auto_renewal::{AutoRenewal, AutoRenewalLimits};
 pub use self::base64url::{Base64Url, InvalidBase64Url};

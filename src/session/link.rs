@@ -8,18 +8,28 @@ use crate::protocol::Url;
 /// A target that is no URL an ACME resource can have is passed over: a link helps, but no request
 /// depends on one.
 pub(crate) fn links(headers: &HeaderMap, relation: &str, base: &Url) -> Vec<Url> {
+    targets(headers, relation)
+        .filter_map(|target| base.join(target).ok())
+        .collect()
+}
+
+/// The targets of a response's links with a relation, as they came: a page for people may be of any
+/// scheme, which [`links`] would pass over.
+pub(super) fn targets<'a>(
+    headers: &'a HeaderMap,
+    relation: &'a str,
+) -> impl Iterator<Item = &'a str> {
     headers
         .get_all(LINK)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(parse)
-        .filter(|link| {
+        .filter(move |link| {
             link.relations
                 .iter()
                 .any(|name| name.eq_ignore_ascii_case(relation))
         })
-        .filter_map(|link| base.join(link.target).ok())
-        .collect()
+        .map(|link| link.target)
 }
 
 struct Link<'a> {

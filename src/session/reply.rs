@@ -5,7 +5,7 @@ use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
-use super::link::links;
+use super::link::{links, targets};
 use super::retry_after::{retry_after, retry_at};
 use super::told::Told;
 use crate::error::{Error, Operation, Paused, Refusal, ReplyFault};
@@ -55,12 +55,16 @@ impl Reply {
             operation: self.operation,
             status: self.status.as_u16(),
             retry_at: self.retry_after().map(|wait| retry_at(wait, now)),
-            terms_of_service: self.links("terms-of-service").into_iter().next(),
+            terms_of_service: self.page("terms-of-service"),
             help: self.links("help"),
+            location: self.location().ok(),
             url: self.url,
             problem,
             excerpt,
         };
+        if refusal.problem.kind == ProblemType::UserActionRequired {
+            return Err(Error::UserActionRequired(Box::new(refusal)));
+        }
         if refusal.status == StatusCode::NOT_IMPLEMENTED.as_u16() {
             return Err(Error::NotImplemented(Box::new(refusal)));
         }
@@ -76,6 +80,15 @@ impl Reply {
         Err(match (refusal.retry_at, told.visit) {
             (None, Some(page)) => Error::Paused(Box::new(Paused { refusal, page })),
             _ => Error::RateLimited(Box::new(refusal)),
+        })
+    }
+
+    /// A page for people that the reply links to: absolute where it can be, and of any scheme.
+    fn page(&self, relation: &str) -> Option<String> {
+        let target = targets(&self.headers, relation).next()?;
+        Some(match self.url.join(target) {
+            Ok(absolute) => absolute.to_string(),
+            Err(_) => target.to_owned(),
         })
     }
 

@@ -6,7 +6,9 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
 use crate::error::BoxError;
-use crate::jose::{InvalidKey, Jwk, PrivateKey, SignatureAlgorithm, Signer};
+#[cfg(feature = "ed25519")]
+use crate::jose::KeyFault;
+use crate::jose::{InvalidKey, Jwk, KeyType, PrivateKey, SignatureAlgorithm, Signer};
 
 /// A certificate's key, held in memory.
 ///
@@ -32,6 +34,25 @@ impl CertificateKey {
     /// Generates a key on P-256, which every CA and every browser takes.
     pub fn generate() -> Result<Self, InvalidKey> {
         PrivateKey::generate().and_then(Self::new)
+    }
+
+    /// Generates a key of a type. Ed25519 is refused: no public CA issues certificates for it.
+    ///
+    /// RSA keys take long, and block the thread: see [`KeyType`].
+    pub fn generate_with(key_type: KeyType) -> Result<Self, InvalidKey> {
+        #[cfg(feature = "ed25519")]
+        if key_type == KeyType::Ed25519 {
+            return Err(InvalidKey::new(KeyFault::NotForCertificates(key_type)));
+        }
+        PrivateKey::generate_with(key_type).and_then(Self::new)
+    }
+
+    /// Reads a key from PEM, in any of the forms that other programs write: PKCS#8 (`PRIVATE KEY`),
+    /// SEC1 (`EC PRIVATE KEY`) and PKCS#1 (`RSA PRIVATE KEY`).
+    ///
+    /// RSA keys of less than 2048 bits are refused, as CAs refuse them.
+    pub fn from_pem(pem: &str) -> Result<Self, InvalidKey> {
+        PrivateKey::from_pem(pem).and_then(Self::new)
     }
 
     /// Reads a key from PKCS#8 in PEM.
@@ -87,5 +108,25 @@ impl Signer for CertificateKey {
 impl fmt::Debug for CertificateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CertificateKey").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generates_what_browsers_take() {
+        let first = CertificateKey::generate_with(KeyType::default()).unwrap();
+        let second = CertificateKey::generate_with(KeyType::P256).unwrap();
+        assert_ne!(first.public_key_info(), second.public_key_info());
+        #[cfg(feature = "ed25519")]
+        assert_eq!(
+            CertificateKey::generate_with(KeyType::Ed25519)
+                .unwrap_err()
+                .to_string(),
+            "the private key is unusable: keys of the type Ed25519 are for accounts, not for \
+             certificates"
+        );
     }
 }

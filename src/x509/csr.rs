@@ -158,6 +158,10 @@ pub(super) fn algorithm_id(
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum InvalidCsr {
+    /// Its key is that of the account. CAs refuse it, as who gets hold of the one would have the
+    /// other (RFC 8555 §11.1).
+    #[error("the CSR's key is the account's own, which no certificate may have (RFC 8555 §11.1)")]
+    AccountKey,
     /// It breaks PKCS#10.
     #[error("the CSR is malformed: {0}")]
     Der(#[from] der::Error),

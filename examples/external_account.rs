@@ -1,0 +1,48 @@
+//! Creates an account that is bound to one which the CA knows otherwise, by the key id and the MAC key
+//! that it handed out.
+//!
+//! ```sh
+//! CERTWRIGHT_MAC_KEY=zWNDZM6eQGHW… cargo run --example external_account -- \
+//!     --directory https://localhost:14000/dir --root pebble.minica.pem --key-id kid-1
+//! ```
+//!
+//! The MAC key is a secret, so it comes by the environment, which other users can't see.
+
+#![allow(clippy::print_stdout, reason = "a program for the terminal")]
+
+use std::error::Error;
+use std::{env, fs};
+
+use certwright::Client;
+use certwright::jose::{AccountKey, MacKey};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let directory = option("--directory").ok_or("--directory URL is needed")?;
+    let key_id = option("--key-id").ok_or("--key-id ID is needed")?;
+    let mac_key = env::var("CERTWRIGHT_MAC_KEY").map_err(|_| "CERTWRIGHT_MAC_KEY is needed")?;
+    let mut builder = Client::builder(directory.as_str());
+    if let Some(root) = option("--root") {
+        builder = builder.add_root_pem(&fs::read_to_string(root)?);
+    }
+    let client = builder.build().await?;
+    match client.directory().await?.meta.external_account_required {
+        true => println!("the CA wants a binding"),
+        false => println!("the CA does not insist on a binding"),
+    }
+
+    // A program stores the key here, before the CA hears of it: most bindings can be used once.
+    let key = AccountKey::generate()?;
+    let account = client
+        .new_account(key)
+        .agree_to_terms()
+        .external_account(key_id, MacKey::parse(&mac_key)?)
+        .create()
+        .await?;
+    println!("account     {}", account.url());
+    Ok(())
+}
+
+fn option(name: &str) -> Option<String> {
+    env::args().skip_while(|argument| argument != name).nth(1)
+}

@@ -1,0 +1,58 @@
+//! Gives an account another key, and shows what each of the keys finds before and after.
+//!
+//! ```sh
+//! cargo run --example key_rollover -- \
+//!     --directory https://localhost:14000/dir --root pebble.minica.pem
+//! ```
+
+#![allow(clippy::print_stdout, reason = "a program for the terminal")]
+
+use std::error::Error;
+use std::{env, fs};
+
+use certwright::Client;
+use certwright::error::KeyChangeFault;
+use certwright::jose::AccountKey;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let directory = option("--directory").ok_or("--directory URL is needed")?;
+    let mut builder = Client::builder(directory.as_str());
+    if let Some(root) = option("--root") {
+        builder = builder.add_root_pem(&fs::read_to_string(root)?);
+    }
+    let client = builder.build().await?;
+
+    let old_key = AccountKey::generate()?;
+    let builder = client.new_account(old_key.clone()).agree_to_terms();
+    let account = builder.create().await?;
+    println!("account     {}", account.url());
+    println!("old key     {}", account.thumbprint());
+
+    // A program stores the new key here, beside the old one, before the CA hears of it.
+    let new_key = AccountKey::generate()?;
+    let account = match account.change_key(new_key.clone()).await {
+        Ok(account) => account,
+        Err(certwright::Error::KeyChange(failure)) => {
+            if let KeyChangeFault::Unsettled(_) = &failure.fault {
+                println!("keep both keys, and ask again later which of them is in force");
+            }
+            return Err(failure.into());
+        }
+        Err(error) => return Err(format!("the old key is still in force: {error}").into()),
+    };
+    // And here it stores the account anew, and forgets the old key.
+    println!("new key     {}", account.thumbprint());
+    println!("status      {:?}", account.refresh().await?.status);
+    for (name, key) in [("old", old_key), ("new", new_key)] {
+        match client.find_account(key).await? {
+            Some(found) => println!("the {name} key finds {}", found.url()),
+            None => println!("the {name} key finds no account"),
+        }
+    }
+    Ok(())
+}
+
+fn option(name: &str) -> Option<String> {
+    env::args().skip_while(|argument| argument != name).nth(1)
+}

@@ -1,0 +1,61 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::protocol::Url;
+
+/// What must be stored to use an account again. Serialises to JSON with the members `directory`,
+/// `account` and `key` (PKCS#8 in PEM).
+///
+/// It holds the account's private key: store it where only the program can read it.
+///
+/// ```no_run
+/// # async fn example(client: certwright::Client, account: certwright::Account)
+/// # -> Result<(), Box<dyn std::error::Error>> {
+/// let stored = serde_json::to_string(&account.credentials()?)?;
+/// // In another process:
+/// let account = client.account(&serde_json::from_str(&stored)?)?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
+pub struct AccountCredentials {
+    directory: Url,
+    account: Url,
+    key: Zeroizing<String>,
+}
+
+impl AccountCredentials {
+    /// Brings together what was stored in another form. `key` is PKCS#8 in PEM.
+    pub fn new(directory: Url, account: Url, key: impl Into<Zeroizing<String>>) -> Self {
+        Self {
+            directory,
+            account,
+            key: key.into(),
+        }
+    }
+
+    /// The URL of the CA's directory.
+    pub fn directory(&self) -> &Url {
+        &self.directory
+    }
+
+    /// The account's URL.
+    pub fn account(&self) -> &Url {
+        &self.account
+    }
+
+    /// The account's key, as PKCS#8 in PEM. A secret.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+impl fmt::Debug for AccountCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccountCredentials")
+            .field("directory", &self.directory)
+            .field("account", &self.account)
+            .finish_non_exhaustive()
+    }
+}
