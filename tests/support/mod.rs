@@ -17,4 +17,5 @@
 pub mod net;
 pub mod pebble;
 pub mod pki;
+pub mod script;
 pub mod servers;
