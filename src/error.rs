@@ -247,7 +247,7 @@ impl Error {
     /// ```
     /// # fn example(error: certwright::Error) {
     /// for (identifier, problem) in error.by_identifier() {
-    ///     eprintln!("{identifier}: {problem}");
+    ///     println!("{identifier} is refused for {}", problem.kind);
     /// }
     /// # }
     /// ```

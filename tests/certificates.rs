@@ -44,7 +44,7 @@ use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use support::pebble::{Builder as PebbleBuilder, Pebble};
-use support::script::{BASE, Script, directory, problem, reply, with_header};
+use support::certificate_script::{BASE, Script, directory, problem, reply, with_header};
 use x509_cert::builder::profile::BuilderProfile;
 use x509_cert::builder::{Builder, CertificateBuilder};
 use x509_cert::crl::{CertificateList, RevokedCert, TbsCertList};

@@ -255,9 +255,10 @@ impl DnsName {
         Some(Self(format!("*.{parent}")))
     }
 
-    /// Whether this name is below another: `a.b.example` is below `example` and `b.example`.
+    /// Whether this name is below another: `a.b.example` is below `example` and `b.example`, and so
+    /// is `*.b.example`.
     pub(crate) fn is_below(&self, ancestor: &Self) -> bool {
-        self.base()
+        self.as_str()
             .strip_suffix(ancestor.as_str())
             .is_some_and(|rest| rest.ends_with('.'))
     }
