@@ -39,11 +39,17 @@ impl Ca {
             .header(header::LINK, link));
         }
         check_contacts(&request.contact)?;
+        self.check_binding(&key, request.external_account_binding.as_ref())?;
 
-        let object = Account {
+        let mut object = Account {
             contact: request.contact,
             ..Account::default()
         };
+        // §7.3.4: the CA reflects a binding that it took.
+        if let Some(binding) = request.external_account_binding {
+            let name = "externalAccountBinding".to_owned();
+            object.other.insert(name, binding);
+        }
         let reply = Reply::json(StatusCode::CREATED, &object)?;
         let id = state.accounts.insert(StoredAccount { key, object });
         Ok(reply.location(self.url(Route::Account(id)).map_err(Refusal::internal)?))

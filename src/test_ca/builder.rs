@@ -23,7 +23,7 @@ pub struct TestCaBuilder {
     bind: SocketAddr,
     rejected_nonces: f64,
     seed: u64,
-    settings: Settings,
+    pub(super) settings: Settings,
 }
 
 impl TestCaBuilder {

@@ -201,6 +201,7 @@ impl Ca {
                 terms_of_service: Some(TERMS_OF_SERVICE.to_owned()),
                 website: Some("https://docs.rs/certwright".to_owned()),
                 caa_identities: vec!["ca.example".to_owned()],
+                external_account_required: !self.settings().external_accounts.is_empty(),
                 ..Meta::default()
             },
             other: Map::from_iter([(unknown, value)]),

@@ -90,6 +90,7 @@ mod authorizations;
 mod builder;
 mod ca;
 mod certificates;
+mod external_accounts;
 mod issuer;
 mod log;
 mod nonces;

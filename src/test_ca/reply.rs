@@ -107,7 +107,8 @@ impl Refusal {
     /// A problem with the status that Boulder sends it with.
     pub(super) fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
         let status = match kind {
-            ProblemType::OrderNotReady
+            ProblemType::ExternalAccountRequired
+            | ProblemType::OrderNotReady
             | ProblemType::Unauthorized
             | ProblemType::UserActionRequired => StatusCode::FORBIDDEN,
             ProblemType::Conflict => StatusCode::CONFLICT,

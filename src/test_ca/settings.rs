@@ -2,6 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use crate::jose::MacKey;
+
 /// What a test may change while the CA runs.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -9,6 +11,7 @@ pub(super) struct Settings {
     pub(super) bad_chain: Option<BadChain>,
     pub(super) blocked: BTreeSet<String>,
     pub(super) certificate_lifetime: Duration,
+    pub(super) external_accounts: BTreeMap<String, MacKey>,
     pub(super) http01_port: u16,
     pub(super) issuance: Issuance,
     pub(super) latency: Duration,
@@ -25,6 +28,7 @@ impl Default for Settings {
             bad_chain: None,
             blocked: BTreeSet::new(),
             certificate_lifetime: Duration::from_secs(90 * 24 * 3_600),
+            external_accounts: BTreeMap::new(),
             http01_port: 5002,
             issuance: Issuance::AtOnce,
             latency: Duration::ZERO,

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod client;
+mod external_accounts;
 mod handle;
 mod issuance;
 mod strictness;
