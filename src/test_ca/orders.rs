@@ -7,13 +7,8 @@ use super::reply::{Refusal, Reply};
 use super::request::Payload;
 use super::route::Route;
 use super::settings::Validation;
-use super::state::{
-    Issuing, State, StoredAuthorization, StoredCertificate, StoredChallenge, StoredOrder,
-};
-use crate::protocol::{
-    Authorization, Challenge, ChallengeType, DnsName, Finalize, Identifier, NewOrder, Order,
-    OrderStatus, Problem, ProblemType,
-};
+use super::state::{Issuing, State, StoredCertificate, StoredOrder};
+use crate::protocol::{Finalize, NewOrder, Order, OrderStatus, ProblemType};
 use crate::x509::Csr;
 
 impl Ca {
@@ -40,10 +35,10 @@ impl Ca {
         // Backwards: §7.1.3 gives the order of authorizations no meaning, so no client may rely on
         // one.
         for identifier in identifiers.iter().rev() {
-            let reused = match reuses_authorizations {
-                true => state.valid_authorization(account, identifier),
-                false => None,
-            };
+            let mut reused = state.pre_authorization(account, identifier);
+            if reused.is_none() && reuses_authorizations {
+                reused = state.valid_authorization(account, identifier);
+            }
             let authorization = match reused {
                 Some(authorization) => authorization,
                 None => self.new_authorization(&mut state, account, identifier)?,
@@ -169,122 +164,6 @@ impl Ca {
             _ => reply,
         }
     }
-
-    fn new_authorization(
-        &self,
-        state: &mut State,
-        account: u64,
-        identifier: &Identifier,
-    ) -> Result<u64, Refusal> {
-        // §8.3, §8.4: only DNS can prove control of a wildcard. All that can be validated here is
-        // http-01, and a challenge that can only fail is kept from those who have a choice.
-        let (base, kind) = match identifier {
-            Identifier::Dns(name) if name.is_wildcard() => {
-                let base = DnsName::parse(name.base()).map_err(Refusal::internal)?;
-                (base.into(), ChallengeType::Dns01)
-            }
-            identifier => (identifier.clone(), ChallengeType::Http01),
-        };
-        let url = self.url(Route::Challenge(state.challenges.next_id()));
-        let token = self.random.token::<32>()?;
-        let challenge = state.challenges.insert(StoredChallenge {
-            authorization: state.authorizations.next_id(),
-            object: Challenge::pending(kind, url.map_err(Refusal::internal)?, Some(token)),
-        });
-
-        let mut object = Authorization::pending(base, identifier.is_wildcard(), Vec::new());
-        object.expires = SystemTime::now().checked_add(WEEK);
-        Ok(state.authorizations.insert(StoredAuthorization {
-            account,
-            orders: Vec::new(),
-            challenges: vec![challenge],
-            object,
-        }))
-    }
-
-    /// The identifiers in their canonical form, each once, or what is wrong with each of them.
-    fn check_identifiers(&self, identifiers: Vec<Identifier>) -> Result<Vec<Identifier>, Refusal> {
-        let mut unique: Vec<Identifier> = Vec::new();
-        for identifier in identifiers {
-            if !unique.contains(&identifier) {
-                unique.push(identifier);
-            }
-        }
-        if unique.is_empty() {
-            return Err(Refusal::malformed("the order is for no identifier"));
-        }
-        if unique.len() > MAX_IDENTIFIERS {
-            return Err(Refusal::malformed(format!(
-                "the order is for more than {MAX_IDENTIFIERS} identifiers"
-            )));
-        }
-
-        let mut problems: Vec<Problem> = Vec::new();
-        for identifier in &unique {
-            if let Some(problem) = self.identifier_problem(identifier, &unique) {
-                problems.push(problem.for_identifier(identifier.clone()));
-            }
-        }
-        let Some(first) = problems.first() else {
-            return Ok(unique);
-        };
-        // §6.7.1: `compound` where the subproblems have nothing in common.
-        let kind = match problems.iter().all(|problem| problem.kind == first.kind) {
-            true => first.kind.clone(),
-            false => ProblemType::Compound,
-        };
-        let problem = Problem::new(kind, "the CA does not issue for some of the identifiers");
-        Err(Refusal::with_problem(
-            StatusCode::BAD_REQUEST,
-            problem.with_subproblems(problems),
-        ))
-    }
-
-    fn identifier_problem(&self, identifier: &Identifier, all: &[Identifier]) -> Option<Problem> {
-        let name = match identifier {
-            Identifier::Dns(name) => name,
-            Identifier::Ip(_) => return None,
-            Identifier::Other(other) if matches!(other.type_name.as_str(), "dns" | "ip") => {
-                return Some(Problem::new(
-                    ProblemType::Malformed,
-                    "the value is not one of its type",
-                ));
-            }
-            Identifier::Other(_) => {
-                return Some(Problem::new(
-                    ProblemType::UnsupportedIdentifier,
-                    "the CA issues for identifiers of the types `dns` and `ip` only",
-                ));
-            }
-        };
-
-        let settings = self.settings();
-        let blocks = |blocked: &String| {
-            let rest = name.base().strip_suffix(blocked.as_str());
-            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        };
-        if settings.blocked.iter().any(blocks) {
-            return Some(Problem::new(
-                ProblemType::RejectedIdentifier,
-                "the CA's policy forbids issuing for this name",
-            ));
-        }
-
-        // As at Let's Encrypt: the wildcard covers the name already.
-        let (_, parent) = name.as_str().split_once('.')?;
-        let covers = |other: &Identifier| {
-            other
-                .dns_name()
-                .is_some_and(|other| other.is_wildcard() && other.base() == parent)
-        };
-        if !name.is_wildcard() && all.iter().any(covers) {
-            return Some(Problem::new(
-                ProblemType::Malformed,
-                format!("the name is redundant with `*.{parent}` in the same order"),
-            ));
-        }
-        None
-    }
 }
 
 /// The order, if it is the account's.
@@ -296,6 +175,4 @@ fn own(state: &mut State, account: u64, id: u64) -> Result<&mut StoredOrder, Ref
     }
 }
 
-/// As at Let's Encrypt.
-const MAX_IDENTIFIERS: usize = 100;
-const WEEK: Duration = Duration::from_secs(7 * 24 * 3_600);
+pub(super) const WEEK: Duration = Duration::from_secs(7 * 24 * 3_600);

@@ -152,6 +152,12 @@ impl Refusal {
         }
     }
 
+    /// The page about this occurrence, for a person (RFC 9457 §3.1.5).
+    pub(super) fn instance(mut self, url: Option<&str>) -> Self {
+        self.problem.instance = url.map(str::to_owned);
+        self
+    }
+
     pub(super) fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self

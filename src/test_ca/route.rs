@@ -1,5 +1,7 @@
 use std::fmt;
 
+use http::Method;
+
 /// What a request is for: the kinds of resources that RFC 8555 §7.1 lists.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -12,6 +14,10 @@ pub enum ResourceKind {
     NewAccount,
     /// An account (§7.3.2, §7.3.6).
     Account,
+    /// The list of an account's orders (§7.1.2.1).
+    Orders,
+    /// A new authorization (§7.4.1).
+    NewAuthz,
     /// A new order (§7.4).
     NewOrder,
     /// An order (§7.1.3).
@@ -28,6 +34,8 @@ pub enum ResourceKind {
     RevokeCert,
     /// The change of an account's key (§7.3.5).
     KeyChange,
+    /// The page where a person agrees to changed terms (§7.3.3).
+    Agreement,
     /// A path that the CA does not know.
     Unknown,
 }
@@ -39,6 +47,12 @@ pub(super) enum Route {
     NewNonce,
     NewAccount,
     Account(u64),
+    /// After an order; 0 is before the first one.
+    Orders {
+        owner: u64,
+        after: u64,
+    },
+    NewAuthz,
     NewOrder,
     Order(u64),
     Finalize(u64),
@@ -47,10 +61,12 @@ pub(super) enum Route {
     Certificate(u64),
     RevokeCert,
     KeyChange,
+    Agreement,
 }
 
 impl Route {
-    pub(super) fn parse(path: &str) -> Option<Self> {
+    pub(super) fn parse(target: &str) -> Option<Self> {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let mut segments = path.strip_prefix('/')?.split('/');
         let collection = segments.next()?;
         let id = segments.next().map(str::parse::<u64>).transpose().ok()?;
@@ -59,6 +75,12 @@ impl Route {
             ("new-nonce", None, None) => Self::NewNonce,
             ("new-account", None, None) => Self::NewAccount,
             ("account", Some(id), None) => Self::Account(id),
+            ("account", Some(owner), Some("orders")) => {
+                let after = query.strip_prefix("after=").unwrap_or("0");
+                let after = after.parse().ok()?;
+                Self::Orders { owner, after }
+            }
+            ("new-authz", None, None) => Self::NewAuthz,
             ("new-order", None, None) => Self::NewOrder,
             ("order", Some(id), None) => Self::Order(id),
             ("order", Some(id), Some("finalize")) => Self::Finalize(id),
@@ -67,10 +89,26 @@ impl Route {
             ("certificate", Some(id), None) => Self::Certificate(id),
             ("revoke-cert", None, None) => Self::RevokeCert,
             ("key-change", None, None) => Self::KeyChange,
+            ("agreement", None, None) => Self::Agreement,
             _ => return None,
         };
         // One resource has one URL: `/order/01` is none.
-        (route.to_string() == path).then_some(route)
+        (route.to_string() == target).then_some(route)
+    }
+
+    /// The methods that a resource has. All but a few have POST only (§6.3).
+    pub(super) fn methods(self) -> &'static [Method] {
+        match self {
+            Self::Directory => &[Method::GET, Method::POST],
+            Self::NewNonce => &[Method::GET, Method::HEAD, Method::POST],
+            Self::Agreement => &[Method::GET],
+            _ => &[Method::POST],
+        }
+    }
+
+    /// Whether only an account that has agreed to the present terms of service may use it.
+    pub(super) fn needs_agreement(self) -> bool {
+        !matches!(self, Self::Account(_) | Self::Directory | Self::NewNonce)
     }
 
     pub(super) fn kind(self) -> ResourceKind {
@@ -79,6 +117,8 @@ impl Route {
             Self::NewNonce => ResourceKind::NewNonce,
             Self::NewAccount => ResourceKind::NewAccount,
             Self::Account(_) => ResourceKind::Account,
+            Self::Orders { .. } => ResourceKind::Orders,
+            Self::NewAuthz => ResourceKind::NewAuthz,
             Self::NewOrder => ResourceKind::NewOrder,
             Self::Order(_) => ResourceKind::Order,
             Self::Finalize(_) => ResourceKind::Finalize,
@@ -87,6 +127,7 @@ impl Route {
             Self::Certificate(_) => ResourceKind::Certificate,
             Self::RevokeCert => ResourceKind::RevokeCert,
             Self::KeyChange => ResourceKind::KeyChange,
+            Self::Agreement => ResourceKind::Agreement,
         }
     }
 }
@@ -99,6 +140,9 @@ impl fmt::Display for Route {
             Self::NewNonce => f.write_str("/new-nonce"),
             Self::NewAccount => f.write_str("/new-account"),
             Self::Account(id) => write!(f, "/account/{id}"),
+            Self::Orders { owner, after: 0 } => write!(f, "/account/{owner}/orders"),
+            Self::Orders { owner, after } => write!(f, "/account/{owner}/orders?after={after}"),
+            Self::NewAuthz => f.write_str("/new-authz"),
             Self::NewOrder => f.write_str("/new-order"),
             Self::Order(id) => write!(f, "/order/{id}"),
             Self::Finalize(id) => write!(f, "/order/{id}/finalize"),
@@ -107,6 +151,7 @@ impl fmt::Display for Route {
             Self::Certificate(id) => write!(f, "/certificate/{id}"),
             Self::RevokeCert => f.write_str("/revoke-cert"),
             Self::KeyChange => f.write_str("/key-change"),
+            Self::Agreement => f.write_str("/agreement"),
         }
     }
 }
@@ -122,6 +167,9 @@ mod tests {
             Route::NewNonce,
             Route::NewAccount,
             Route::Account(1),
+            Route::Orders { owner: 1, after: 0 },
+            Route::Orders { owner: 1, after: 9 },
+            Route::NewAuthz,
             Route::NewOrder,
             Route::Order(2),
             Route::Finalize(3),
@@ -130,6 +178,7 @@ mod tests {
             Route::Certificate(u64::MAX),
             Route::RevokeCert,
             Route::KeyChange,
+            Route::Agreement,
         ] {
             assert_eq!(Route::parse(&route.to_string()), Some(route));
         }
@@ -152,6 +201,11 @@ mod tests {
             "/order/1/finalize/",
             "/order/1/other",
             "/new-order/1",
+            "/new-order?a=b",
+            "/account/1?after=1",
+            "/account/1/orders?after=0",
+            "/account/1/orders?after=x",
+            "/account/1/orders?page=1",
         ] {
             assert_eq!(Route::parse(path), None, "{path}");
         }

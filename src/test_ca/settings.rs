@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::time::{Duration, SystemTime};
 
 use crate::jose::MacKey;
@@ -16,7 +17,10 @@ pub(super) struct Settings {
     pub(super) issuance: Issuance,
     pub(super) latency: Duration,
     pub(super) retry_after: Option<RetryAfter>,
+    pub(super) orders_per_page: Option<NonZeroUsize>,
+    pub(super) pre_authorizes: bool,
     pub(super) reuses_authorizations: bool,
+    pub(super) terms_of_service: String,
     pub(super) validation: Validation,
     pub(super) validation_timeout: Duration,
 }
@@ -32,8 +36,11 @@ impl Default for Settings {
             http01_port: 5002,
             issuance: Issuance::AtOnce,
             latency: Duration::ZERO,
+            orders_per_page: NonZeroUsize::new(50),
+            pre_authorizes: false,
             retry_after: Some(RetryAfter::Seconds(1)),
             reuses_authorizations: false,
+            terms_of_service: TERMS_OF_SERVICE.to_owned(),
             validation: Validation::BeforeNextLook,
             validation_timeout: Duration::from_secs(5),
         }
@@ -126,4 +133,5 @@ pub enum BadChain {
     Unlinked,
 }
 
+const TERMS_OF_SERVICE: &str = "data:text/plain,Certificates%20of%20this%20CA%20are%20for%20tests.";
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);

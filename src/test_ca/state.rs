@@ -46,6 +46,21 @@ impl State {
         })
     }
 
+    /// An authorization that the account asked for before any order (RFC 8555 §7.4.1).
+    pub(super) fn pre_authorization(&self, account: u64, identifier: &Identifier) -> Option<u64> {
+        let mut authorizations = self.authorizations.iter();
+        authorizations.find_map(|(id, stored)| {
+            let is_usable = stored.account == account
+                && stored.is_pre_authorization
+                && matches!(
+                    stored.object.status,
+                    AuthorizationStatus::Pending | AuthorizationStatus::Valid
+                )
+                && &stored.object.identifier() == identifier;
+            is_usable.then_some(id)
+        })
+    }
+
     /// An authorization as it is sent: with its challenges.
     pub(super) fn authorization(&self, id: u64) -> Option<Authorization> {
         let stored = self.authorizations.get(id)?;
@@ -150,6 +165,8 @@ impl State {
 #[derive(Debug)]
 pub(super) struct StoredAccount {
     pub(super) key: Jwk,
+    /// The terms of service that its holder agreed to last.
+    pub(super) agreed_to: String,
     pub(super) object: Account,
 }
 
@@ -174,6 +191,7 @@ pub(super) struct StoredOrder {
 #[derive(Debug)]
 pub(super) struct StoredAuthorization {
     pub(super) account: u64,
+    pub(super) is_pre_authorization: bool,
     pub(super) orders: Vec<u64>,
     pub(super) challenges: Vec<u64>,
     /// Without its challenges, which have a table of their own.

@@ -5,7 +5,10 @@ mod client;
 mod external_accounts;
 mod handle;
 mod issuance;
+mod order_lists;
+mod pre_authorization;
 mod strictness;
+mod terms;
 mod validation;
 
 use http::StatusCode;
