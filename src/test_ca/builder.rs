@@ -20,6 +20,7 @@ use crate::provider::crypto_provider;
 #[derive(Clone, Debug)]
 #[must_use = "nothing runs before `start`"]
 pub struct TestCaBuilder {
+    pub(super) alternate_chains: usize,
     bind: SocketAddr,
     rejected_nonces: f64,
     seed: u64,
@@ -29,6 +30,7 @@ pub struct TestCaBuilder {
 impl TestCaBuilder {
     pub(super) fn new() -> Self {
         Self {
+            alternate_chains: 0,
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             rejected_nonces: 0.0,
             seed: 0,
@@ -45,7 +47,8 @@ impl TestCaBuilder {
         }
         let provider = crypto_provider().ok_or(StartError::NoProvider)?;
         let random = Random::new(Arc::clone(&provider));
-        let issuer = Issuer::generate(random.clone()).map_err(StartError::Certificate)?;
+        let issuer = Issuer::generate(random.clone(), self.alternate_chains)
+            .map_err(StartError::Certificate)?;
         let (certificate, key) = issuer
             .tls_identity(self.bind.ip())
             .map_err(StartError::Certificate)?;

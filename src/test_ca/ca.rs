@@ -98,7 +98,9 @@ impl Ca {
         arrival: &Arrival<'_>,
     ) -> Reply {
         let route = Route::parse(parts.uri.path_and_query().map_or("", |path| path.as_str()));
-        let reply = self.dispatch(route, parts, body, url, arrival).await;
+        let reply = self
+            .dispatch(route.as_ref(), parts, body, url, arrival)
+            .await;
         let mut reply = reply.unwrap_or_else(Reply::from);
 
         // §6.5: in each reply to a POST, an error or not, and in those of newNonce.
@@ -121,7 +123,7 @@ impl Ca {
 
     async fn dispatch(
         self: &Arc<Self>,
-        route: Option<Route>,
+        route: Option<&Route>,
         parts: &Parts,
         body: Option<Bytes>,
         url: &str,
@@ -151,11 +153,11 @@ impl Ca {
             body,
             arrival,
         };
-        if route == Route::NewAccount {
+        if *route == Route::NewAccount {
             let (key, payload) = self.verify_by_key(&post)?;
             return self.new_account(key, &payload);
         }
-        if route == Route::RevokeCert {
+        if *route == Route::RevokeCert {
             let (signer, payload) = self.verify(&post)?;
             return self.revoke(&signer, &payload);
         }
@@ -164,13 +166,17 @@ impl Ca {
         if route.needs_agreement() {
             self.check_agreement(account)?;
         }
-        match route {
+        match *route {
             Route::Directory => payload.expect_empty().and_then(|()| self.directory()),
             Route::NewNonce => {
                 payload.expect_empty()?;
                 Ok(Reply::empty(StatusCode::NO_CONTENT))
             }
-            Route::Agreement | Route::NewAccount | Route::RevokeCert => Err(Refusal::not_found()),
+            Route::Agreement
+            | Route::NewAccount
+            | Route::RenewalInfo
+            | Route::RenewalInfoOf(_)
+            | Route::RevokeCert => Err(Refusal::not_found()),
             Route::Account(id) => self.account(account, id, &payload),
             Route::Orders { owner, after } => self.orders(account, owner, after, &payload),
             Route::NewAuthz => self.new_authz(account, &payload),
@@ -179,18 +185,19 @@ impl Ca {
             Route::Finalize(id) => self.finalize(account, id, &payload),
             Route::Authorization(id) => self.authorization(account, id, &payload).await,
             Route::Challenge(id) => self.challenge(account, id, &payload).await,
-            Route::Certificate(id) => self.certificate(account, id, &payload),
+            Route::Certificate { id, chain } => self.certificate(account, id, chain, &payload),
             Route::KeyChange => self.change_key(account, url, &payload),
         }
     }
 
     /// What is had by plain GET, which is not much (§6.3).
-    fn get(&self, route: Route, method: &Method) -> Result<Reply, Refusal> {
+    fn get(&self, route: &Route, method: &Method) -> Result<Reply, Refusal> {
         match route {
             Route::Directory => self.directory(),
             Route::NewNonce if method == Method::HEAD => Ok(Reply::empty(StatusCode::OK)),
             Route::NewNonce => Ok(Reply::empty(StatusCode::NO_CONTENT)),
             Route::Agreement => Ok(self.agreement_page()),
+            Route::RenewalInfoOf(id) => self.renewal_info(id),
             _ => Err(Refusal::not_found()),
         }
     }

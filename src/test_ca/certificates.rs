@@ -12,6 +12,7 @@ impl Ca {
         &self,
         account: u64,
         id: u64,
+        chain: usize,
         payload: &Payload,
     ) -> Result<Reply, Refusal> {
         payload.expect_empty()?;
@@ -25,11 +26,15 @@ impl Ca {
 
         let fault = self.settings().bad_chain;
         let pem = match fault {
-            Some(fault) => self.issuer.bad_chain(&certificate.issued, fault),
-            None => Ok(certificate.issued.pem()),
+            Some(fault) => {
+                let pem = self.issuer.bad_chain(&certificate.issued, fault);
+                Some(pem.map_err(Refusal::internal)?)
+            }
+            None => self.issuer.chain(&certificate.issued, chain),
         };
-        let pem = pem.map_err(Refusal::internal)?;
-        Ok(Reply::empty(StatusCode::OK).body("application/pem-certificate-chain", pem))
+        let pem = pem.ok_or_else(Refusal::not_found)?;
+        let reply = Reply::empty(StatusCode::OK).body("application/pem-certificate-chain", pem);
+        self.with_alternate_chains(reply, id, chain)
     }
 
     /// revokeCert (§7.6).
@@ -82,11 +87,11 @@ impl Ca {
 /// its key.
 fn may_revoke(state: &State, signer: &SignedBy, certificate: &StoredCertificate) -> bool {
     match signer {
-        SignedBy::Key(key) => is_same_key(key, &certificate.issued.public_key_info),
+        SignedBy::Key(key) => is_same_key(key, &certificate.issued.contents.public_key_info),
         SignedBy::Account(account) => {
             let is_authorized =
                 |identifier| state.valid_authorization(*account, identifier).is_some();
-            let mut identifiers = certificate.issued.identifiers.iter();
+            let mut identifiers = certificate.issued.contents.identifiers.iter();
             certificate.account == *account || identifiers.all(is_authorized)
         }
     }

@@ -24,11 +24,17 @@ impl Ca {
                 .transpose()?,
             revoke_cert: Some(url(Route::RevokeCert)?),
             key_change: Some(url(Route::KeyChange)?),
+            renewal_info: settings
+                .renewal
+                .is_offered
+                .then(|| url(Route::RenewalInfo))
+                .transpose()?,
             meta: Meta {
                 terms_of_service: Some(settings.terms_of_service.clone()),
                 website: Some("https://docs.rs/certwright".to_owned()),
                 caa_identities: vec!["ca.example".to_owned()],
                 external_account_required: !settings.external_accounts.is_empty(),
+                profiles: settings.profiles.descriptions(),
                 ..Meta::default()
             },
             other: Map::from_iter([(unknown, value)]),

@@ -86,10 +86,12 @@
 //! type http-01 only. Nothing expires but certificates.
 
 mod accounts;
+mod alternate_chains;
 mod authorizations;
 mod builder;
 mod ca;
 mod certificates;
+mod dates;
 mod directory;
 mod external_accounts;
 mod issuer;
@@ -99,7 +101,9 @@ mod order_lists;
 mod orders;
 mod policy;
 mod pre_authorization;
+mod profiles;
 mod random;
+mod renewal_info;
 mod reply;
 mod request;
 mod route;

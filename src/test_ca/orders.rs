@@ -3,6 +3,8 @@ use std::time::{Duration, SystemTime};
 use http::{StatusCode, header};
 
 use super::ca::Ca;
+use super::dates::dates;
+use super::issuer::Contents;
 use super::reply::{Refusal, Reply};
 use super::request::Payload;
 use super::route::Route;
@@ -15,22 +17,19 @@ impl Ca {
     /// newOrder (RFC 8555 §7.4).
     pub(super) fn new_order(&self, account: u64, payload: &Payload) -> Result<Reply, Refusal> {
         let request: NewOrder = payload.json()?;
-        if request.not_before.is_some() || request.not_after.is_some() {
-            return Err(Refusal::malformed(
-                "this CA chooses `notBefore` and `notAfter` itself",
-            ));
-        }
-        if let Some(profile) = &request.profile {
-            return Err(Refusal::new(
-                ProblemType::InvalidProfile,
-                format!("there is no profile `{profile}`"),
-            ));
-        }
+        let lifetime = self.lifetime(request.profile.as_deref())?;
+        self.check_dates(request.not_before, request.not_after, lifetime)?;
         let identifiers = self.check_identifiers(request.identifiers)?;
         let reuses_authorizations = self.settings().reuses_authorizations;
 
         let mut state = self.state();
         let id = state.orders.next_id();
+        // A CA without renewal information passes `replaces` over.
+        let mut replaces = request.replaces;
+        replaces.take_if(|_| !self.settings().renewal.is_offered);
+        if let Some(replaced) = &replaces {
+            state.replace(replaced, id, account, &identifiers)?;
+        }
         let mut authorizations = Vec::new();
         // Backwards: §7.1.3 gives the order of authorizations no meaning, so no client may rely on
         // one.
@@ -57,6 +56,10 @@ impl Ca {
             self.url(Route::Finalize(id)).map_err(Refusal::internal)?,
         );
         object.expires = SystemTime::now().checked_add(WEEK);
+        object.not_before = request.not_before;
+        object.not_after = request.not_after;
+        object.profile = request.profile;
+        object.replaces = replaces;
         state.orders.insert(StoredOrder {
             account,
             authorizations,
@@ -97,10 +100,7 @@ impl Ca {
         payload: &Payload,
     ) -> Result<Reply, Refusal> {
         let request: Finalize = payload.json()?;
-        let (lifetime, issuance) = {
-            let settings = self.settings();
-            (settings.certificate_lifetime, settings.issuance)
-        };
+        let issuance = self.settings().issuance;
         let mut state = self.state();
         let order = own(&mut state, account, id)?;
         if order.object.status != OrderStatus::Ready {
@@ -119,6 +119,9 @@ impl Ca {
                 "the CSR is not for the same identifiers as the order",
             ));
         }
+        // The profile may have been withdrawn since the order was placed.
+        let lifetime = self.lifetime(order.object.profile.as_deref())?;
+        let dates = dates(&order.object, lifetime)?;
         let key = csr.public_key_info();
         if state.is_account_key(key) {
             return Err(Refusal::new(
@@ -127,14 +130,17 @@ impl Ca {
             ));
         }
 
-        let issued = self
-            .issuer
-            .issue(key, csr.identifiers().clone(), SystemTime::now(), lifetime)
-            .map_err(Refusal::internal)?;
+        let contents = Contents {
+            public_key_info: key.to_vec(),
+            identifiers: csr.identifiers().clone(),
+            dates,
+        };
+        let issued = self.issuer.issue(contents).map_err(Refusal::internal)?;
         let certificate = state.certificates.insert(StoredCertificate {
             account,
             issued,
             is_revoked: false,
+            replaced_by: None,
         });
         let order = own(&mut state, account, id)?;
         order.issuing = Some(Issuing::new(certificate, issuance));
@@ -147,7 +153,10 @@ impl Ca {
         let validating = state.order_is_validating(id);
         let order = own(state, account, id)?;
         if let Some(issuing) = order.issuing.take_if(|issuing| issuing.is_due()) {
-            let url = self.url(Route::Certificate(issuing.certificate));
+            let url = self.url(Route::Certificate {
+                id: issuing.certificate,
+                chain: 0,
+            });
             order.object.certificate = Some(url.map_err(Refusal::internal)?);
             order.object.status = OrderStatus::Valid;
         }

@@ -111,7 +111,7 @@ impl Refusal {
             | ProblemType::OrderNotReady
             | ProblemType::Unauthorized
             | ProblemType::UserActionRequired => StatusCode::FORBIDDEN,
-            ProblemType::Conflict => StatusCode::CONFLICT,
+            ProblemType::AlreadyReplaced | ProblemType::Conflict => StatusCode::CONFLICT,
             ProblemType::ServerInternal => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };

@@ -34,6 +34,8 @@ pub enum ResourceKind {
     RevokeCert,
     /// The change of an account's key (§7.3.5).
     KeyChange,
+    /// Renewal information (RFC 9773 §4.1).
+    RenewalInfo,
     /// The page where a person agrees to changed terms (§7.3.3).
     Agreement,
     /// A path that the CA does not know.
@@ -41,7 +43,7 @@ pub enum ResourceKind {
 }
 
 /// Where a request goes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Route {
     Directory,
     NewNonce,
@@ -58,10 +60,17 @@ pub(super) enum Route {
     Finalize(u64),
     Authorization(u64),
     Challenge(u64),
-    Certificate(u64),
+    /// By one of the chains that it can have; 0 is the main one.
+    Certificate {
+        id: u64,
+        chain: usize,
+    },
     RevokeCert,
     KeyChange,
     Agreement,
+    /// The base that a certificate's identifier is appended to.
+    RenewalInfo,
+    RenewalInfoOf(String),
 }
 
 impl Route {
@@ -69,7 +78,12 @@ impl Route {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let mut segments = path.strip_prefix('/')?.split('/');
         let collection = segments.next()?;
-        let id = segments.next().map(str::parse::<u64>).transpose().ok()?;
+        let id = segments.next();
+        if let ("renewal-info", Some(id)) = (collection, id) {
+            let route = Self::RenewalInfoOf(id.to_owned());
+            return (route.to_string() == target).then_some(route);
+        }
+        let id = id.map(str::parse::<u64>).transpose().ok()?;
         let route = match (collection, id, segments.next()) {
             ("directory", None, None) => Self::Directory,
             ("new-nonce", None, None) => Self::NewNonce,
@@ -86,10 +100,14 @@ impl Route {
             ("order", Some(id), Some("finalize")) => Self::Finalize(id),
             ("authorization", Some(id), None) => Self::Authorization(id),
             ("challenge", Some(id), None) => Self::Challenge(id),
-            ("certificate", Some(id), None) => Self::Certificate(id),
+            ("certificate", Some(id), chain) => {
+                let chain = chain.unwrap_or("0").parse().ok()?;
+                Self::Certificate { id, chain }
+            }
             ("revoke-cert", None, None) => Self::RevokeCert,
             ("key-change", None, None) => Self::KeyChange,
             ("agreement", None, None) => Self::Agreement,
+            ("renewal-info", None, None) => Self::RenewalInfo,
             _ => return None,
         };
         // One resource has one URL: `/order/01` is none.
@@ -97,21 +115,21 @@ impl Route {
     }
 
     /// The methods that a resource has. All but a few have POST only (§6.3).
-    pub(super) fn methods(self) -> &'static [Method] {
+    pub(super) fn methods(&self) -> &'static [Method] {
         match self {
             Self::Directory => &[Method::GET, Method::POST],
             Self::NewNonce => &[Method::GET, Method::HEAD, Method::POST],
-            Self::Agreement => &[Method::GET],
+            Self::Agreement | Self::RenewalInfo | Self::RenewalInfoOf(_) => &[Method::GET],
             _ => &[Method::POST],
         }
     }
 
     /// Whether only an account that has agreed to the present terms of service may use it.
-    pub(super) fn needs_agreement(self) -> bool {
+    pub(super) fn needs_agreement(&self) -> bool {
         !matches!(self, Self::Account(_) | Self::Directory | Self::NewNonce)
     }
 
-    pub(super) fn kind(self) -> ResourceKind {
+    pub(super) fn kind(&self) -> ResourceKind {
         match self {
             Self::Directory => ResourceKind::Directory,
             Self::NewNonce => ResourceKind::NewNonce,
@@ -124,10 +142,11 @@ impl Route {
             Self::Finalize(_) => ResourceKind::Finalize,
             Self::Authorization(_) => ResourceKind::Authorization,
             Self::Challenge(_) => ResourceKind::Challenge,
-            Self::Certificate(_) => ResourceKind::Certificate,
+            Self::Certificate { .. } => ResourceKind::Certificate,
             Self::RevokeCert => ResourceKind::RevokeCert,
             Self::KeyChange => ResourceKind::KeyChange,
             Self::Agreement => ResourceKind::Agreement,
+            Self::RenewalInfo | Self::RenewalInfoOf(_) => ResourceKind::RenewalInfo,
         }
     }
 }
@@ -148,10 +167,13 @@ impl fmt::Display for Route {
             Self::Finalize(id) => write!(f, "/order/{id}/finalize"),
             Self::Authorization(id) => write!(f, "/authorization/{id}"),
             Self::Challenge(id) => write!(f, "/challenge/{id}"),
-            Self::Certificate(id) => write!(f, "/certificate/{id}"),
+            Self::Certificate { id, chain: 0 } => write!(f, "/certificate/{id}"),
+            Self::Certificate { id, chain } => write!(f, "/certificate/{id}/{chain}"),
             Self::RevokeCert => f.write_str("/revoke-cert"),
             Self::KeyChange => f.write_str("/key-change"),
             Self::Agreement => f.write_str("/agreement"),
+            Self::RenewalInfo => f.write_str("/renewal-info"),
+            Self::RenewalInfoOf(id) => write!(f, "/renewal-info/{id}"),
         }
     }
 }
@@ -175,10 +197,16 @@ mod tests {
             Route::Finalize(3),
             Route::Authorization(4),
             Route::Challenge(5),
-            Route::Certificate(u64::MAX),
+            Route::Certificate {
+                id: u64::MAX,
+                chain: 0,
+            },
+            Route::Certificate { id: 1, chain: 2 },
             Route::RevokeCert,
             Route::KeyChange,
             Route::Agreement,
+            Route::RenewalInfo,
+            Route::RenewalInfoOf("a.b".to_owned()),
         ] {
             assert_eq!(Route::parse(&route.to_string()), Some(route));
         }
@@ -203,6 +231,8 @@ mod tests {
             "/new-order/1",
             "/new-order?a=b",
             "/account/1?after=1",
+            "/certificate/1/0",
+            "/renewal-info/a/b",
             "/account/1/orders?after=0",
             "/account/1/orders?after=x",
             "/account/1/orders?page=1",

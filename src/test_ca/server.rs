@@ -118,7 +118,7 @@ fn describe(request: &Request<Incoming>) -> LoggedRequest {
         sequence: 0,
         method: request.method().clone(),
         url: request_url(request.uri(), request.headers()),
-        kind: Route::parse(&path).map_or(ResourceKind::Unknown, Route::kind),
+        kind: Route::parse(&path).map_or(ResourceKind::Unknown, |route| route.kind()),
         path,
         version: request.version(),
         user_agent: text(header::USER_AGENT),

@@ -3,6 +3,8 @@ use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::time::{Duration, SystemTime};
 
+use super::profiles::Profiles;
+use super::renewal_info::RenewalSettings;
 use crate::jose::MacKey;
 
 /// What a test may change while the CA runs.
@@ -13,9 +15,12 @@ pub(super) struct Settings {
     pub(super) blocked: BTreeSet<String>,
     pub(super) certificate_lifetime: Duration,
     pub(super) external_accounts: BTreeMap<String, MacKey>,
+    pub(super) honours_dates: bool,
     pub(super) http01_port: u16,
     pub(super) issuance: Issuance,
     pub(super) latency: Duration,
+    pub(super) profiles: Profiles,
+    pub(super) renewal: RenewalSettings,
     pub(super) retry_after: Option<RetryAfter>,
     pub(super) orders_per_page: Option<NonZeroUsize>,
     pub(super) pre_authorizes: bool,
@@ -33,11 +38,14 @@ impl Default for Settings {
             blocked: BTreeSet::new(),
             certificate_lifetime: Duration::from_secs(90 * 24 * 3_600),
             external_accounts: BTreeMap::new(),
+            honours_dates: false,
             http01_port: 5002,
             issuance: Issuance::AtOnce,
             latency: Duration::ZERO,
             orders_per_page: NonZeroUsize::new(50),
             pre_authorizes: false,
+            profiles: Profiles::default(),
+            renewal: RenewalSettings::default(),
             retry_after: Some(RetryAfter::Seconds(1)),
             reuses_authorizations: false,
             terms_of_service: TERMS_OF_SERVICE.to_owned(),

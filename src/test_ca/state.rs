@@ -208,6 +208,8 @@ pub(super) struct StoredChallenge {
 pub(super) struct StoredCertificate {
     pub(super) account: u64,
     pub(super) issued: Issued,
+    /// The latest order that is to replace it (RFC 9773 §5).
+    pub(super) replaced_by: Option<u64>,
     pub(super) is_revoked: bool,
 }
 
