@@ -1,9 +1,11 @@
+use std::time::SystemTime;
+
 use http::StatusCode;
 
 use super::ca::Ca;
 use super::reply::{Refusal, Reply};
 use super::request::{Payload, SignedBy};
-use super::state::{State, StoredCertificate, is_same_key};
+use super::state::{Revoked, State, StoredCertificate, is_same_key};
 use crate::protocol::{ProblemType, Revocation, RevocationReason};
 
 impl Ca {
@@ -72,13 +74,22 @@ impl Ca {
 
         let certificate = state.certificates.get_mut(id);
         let certificate = certificate.ok_or_else(Refusal::not_found)?;
-        if certificate.is_revoked {
+        if certificate.revoked.is_some() {
             return Err(Refusal::new(
                 ProblemType::AlreadyRevoked,
                 "the certificate is revoked already",
             ));
         }
-        certificate.is_revoked = true;
+        certificate.revoked = Some(Revoked {
+            at: SystemTime::now(),
+            // As at Let's Encrypt, which believes who holds the key, and nobody but the certificate's
+            // account about other things.
+            reason: match signer {
+                SignedBy::Key(_) => Some(RevocationReason::KeyCompromise),
+                SignedBy::Account(account) if *account == certificate.account => request.reason,
+                SignedBy::Account(_) => Some(RevocationReason::CessationOfOperation),
+            },
+        });
         Ok(Reply::empty(StatusCode::OK))
     }
 }

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::str::FromStr;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use der::pem::LineEnding;
@@ -20,6 +21,7 @@ use x509_cert::serial_number::SerialNumber;
 use x509_cert::spki::{SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef};
 use x509_cert::time::{Time, Validity};
 
+use super::crl::distribution_points;
 use super::random::Random;
 use super::settings::BadChain;
 use crate::error::BoxError;
@@ -33,10 +35,16 @@ pub(super) struct Issuer {
     random: Random,
     root: Root,
     alternate_roots: Vec<Root>,
-    intermediate_key: SigningKey,
+    pub(super) intermediate_key: SigningKey,
+    /// How many revocation lists were signed.
+    pub(super) crls: AtomicU64,
+    /// Where the list is had, as certificates say it.
+    crl_url: Option<String>,
 }
 
 impl Issuer {
+    pub(super) const INTERMEDIATE: &str = "CN=certwright test CA intermediate,O=certwright,C=AQ";
+
     /// Makes new keys and certificates for them.
     pub(super) fn generate(random: Random, alternate_roots: usize) -> Result<Self, BoxError> {
         let intermediate_key = SigningKey::try_generate()?;
@@ -50,6 +58,8 @@ impl Issuer {
             alternate_roots: alternates,
             random,
             intermediate_key,
+            crls: AtomicU64::new(0),
+            crl_url: None,
         })
     }
 
@@ -59,6 +69,15 @@ impl Issuer {
 
     pub(super) fn root_pem(&self) -> &str {
         &self.root.pem
+    }
+
+    pub(super) fn crl_url(&self) -> Option<&str> {
+        self.crl_url.as_deref()
+    }
+
+    /// Has all further certificates say where the revocation list is.
+    pub(super) fn distribute_crl(&mut self, url: String) {
+        self.crl_url = Some(url);
     }
 
     /// The PEM of the further roots.
@@ -96,15 +115,20 @@ impl Issuer {
             identifiers: identifiers.into_iter().collect(),
             dates: lasting(SystemTime::now(), DECADE)?,
         };
-        let certificate = self.server_certificate(&self.root.name, &self.root.key, &contents)?;
+        let certificate =
+            self.server_certificate(&self.root.name, &self.root.key, &contents, None)?;
         let key = PrivatePkcs8KeyDer::from(key.to_pkcs8_der()?.as_bytes().to_vec());
         Ok((certificate.to_der()?.into(), key.into()))
     }
 
     /// Issues the certificate of an order.
     pub(super) fn issue(&self, contents: Contents) -> Result<Issued, BoxError> {
-        let key = &self.intermediate_key;
-        let certificate = self.server_certificate(INTERMEDIATE, key, &contents)?;
+        let certificate = self.server_certificate(
+            Self::INTERMEDIATE,
+            &self.intermediate_key,
+            &contents,
+            self.crl_url(),
+        )?;
         Ok(Issued {
             contents,
             id: certificate_id(&certificate)?,
@@ -156,6 +180,7 @@ impl Issuer {
         issuer: &str,
         issuer_key: &SigningKey,
         contents: &Contents,
+        crl_url: Option<&str>,
     ) -> Result<Certificate, BoxError> {
         let names: Vec<_> = contents
             .identifiers
@@ -178,6 +203,9 @@ impl Issuer {
         builder.add_extension(&SubjectAltName(names))?;
         let key = SubjectPublicKeyInfoRef::from_der(&contents.public_key_info)?;
         builder.add_extension(&SubjectKeyIdentifier::try_from(key)?)?;
+        if let Some(url) = crl_url {
+            builder.add_extension(&distribution_points(url)?)?;
+        }
         sign(builder, issuer_key)
     }
 }
@@ -208,7 +236,7 @@ impl Root {
         let intermediate = CertificateBuilder::new(
             Subordinate {
                 issuer: Name::from_str(&name)?,
-                subject: Name::from_str(INTERMEDIATE)?,
+                subject: Name::from_str(Issuer::INTERMEDIATE)?,
                 path_len_constraint: Some(0),
                 emits_ocsp_response: false,
                 client_auth: false,
@@ -302,7 +330,6 @@ fn validity(dates: &Range<SystemTime>) -> Result<Validity, BoxError> {
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 const DECADE: Duration = Duration::from_secs(3_650 * 24 * 3_600);
-const INTERMEDIATE: &str = "CN=certwright test CA intermediate,O=certwright,C=AQ";
 const ROOT: &str = "CN=certwright test CA root,O=certwright,C=AQ";
 
 #[cfg(test)]

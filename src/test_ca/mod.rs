@@ -91,6 +91,7 @@ mod authorizations;
 mod builder;
 mod ca;
 mod certificates;
+mod crl;
 mod dates;
 mod directory;
 mod external_accounts;

@@ -139,8 +139,8 @@ impl Ca {
         let certificate = state.certificates.insert(StoredCertificate {
             account,
             issued,
-            is_revoked: false,
             replaced_by: None,
+            revoked: None,
         });
         let order = own(&mut state, account, id)?;
         order.issuing = Some(Issuing::new(certificate, issuance));

@@ -133,7 +133,7 @@ impl Ca {
         let body = match set {
             Some(body) => body.clone(),
             None => {
-                let window = match certificate.is_revoked {
+                let window = match certificate.revoked.is_some() {
                     true => past_window(),
                     false => usual_window(&certificate.issued.contents.dates),
                 };

@@ -36,6 +36,8 @@ pub enum ResourceKind {
     KeyChange,
     /// Renewal information (RFC 9773 §4.1).
     RenewalInfo,
+    /// The list of revoked certificates (RFC 5280 §5), which is no resource of ACME.
+    Crl,
     /// The page where a person agrees to changed terms (§7.3.3).
     Agreement,
     /// A path that the CA does not know.

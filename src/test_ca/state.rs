@@ -9,7 +9,7 @@ use super::settings::Issuance;
 use crate::jose::Jwk;
 use crate::protocol::{
     Account, Authorization, AuthorizationStatus, Challenge, ChallengeStatus, Identifier, Order,
-    OrderStatus, Problem,
+    OrderStatus, Problem, RevocationReason,
 };
 
 /// All objects of the CA.
@@ -210,7 +210,14 @@ pub(super) struct StoredCertificate {
     pub(super) issued: Issued,
     /// The latest order that is to replace it (RFC 9773 §5).
     pub(super) replaced_by: Option<u64>,
-    pub(super) is_revoked: bool,
+    pub(super) revoked: Option<Revoked>,
+}
+
+/// The revocation of a certificate.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Revoked {
+    pub(super) at: SystemTime,
+    pub(super) reason: Option<RevocationReason>,
 }
 
 /// A certificate that its order does not show yet.

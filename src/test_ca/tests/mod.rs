@@ -3,6 +3,7 @@
 mod accounts;
 mod alternate_chains;
 mod client;
+mod crl;
 mod dates;
 mod external_accounts;
 mod handle;
