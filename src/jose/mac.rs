@@ -6,8 +6,8 @@ use sha2::{Sha256, Sha384, Sha512};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::jws::{Header, Jws};
-use super::{Jwk, SignatureAlgorithm, SigningError};
+use super::jws::{Header, InvalidJws, Jws};
+use super::{Jwk, SignatureAlgorithm, SignatureFault, SigningError};
 use crate::protocol::Url;
 
 /// The key that a CA hands out for an external account binding (RFC 8555 §7.3.4).
@@ -59,6 +59,26 @@ impl MacKey {
             signature: signature.into(),
             ..unsigned
         })
+    }
+
+    /// Verifies a binding, as the CA that handed the key out does (§7.3.4). What it binds is in its
+    /// payload, and is not looked at.
+    pub fn verify(&self, binding: &Jws) -> Result<(), InvalidJws> {
+        fn check<M: Mac + KeyInit>(key: &[u8], binding: &Jws) -> Result<(), SignatureFault> {
+            let mut mac = <M as KeyInit>::new_from_slice(key).map_err(|_| SignatureFault::Wrong)?;
+            mac.update(binding.signing_input().as_bytes());
+            // In constant time.
+            mac.verify_slice(binding.signature.as_bytes())
+                .map_err(|_| SignatureFault::Wrong)
+        }
+
+        match binding.header()?.alg {
+            SignatureAlgorithm::Hs256 => check::<Hmac<Sha256>>(&self.0, binding),
+            SignatureAlgorithm::Hs384 => check::<Hmac<Sha384>>(&self.0, binding),
+            SignatureAlgorithm::Hs512 => check::<Hmac<Sha512>>(&self.0, binding),
+            _ => Err(SignatureFault::Unsupported),
+        }
+        .map_err(InvalidJws::Signature)
     }
 
     fn sign(&self, algorithm: MacAlgorithm, message: &[u8]) -> Result<Vec<u8>, InvalidMacKey> {
@@ -178,6 +198,12 @@ mod tests {
                 assert_eq!(serde_json::to_value(&bound).unwrap(), case["jws"]);
             }
             assert_eq!(bound.header().unwrap(), unsigned.header().unwrap());
+
+            key.verify(&bound).unwrap();
+            let other = MacKey::parse("b3RoZXI").unwrap();
+            let wrong = Err(InvalidJws::Signature(SignatureFault::Wrong));
+            assert_eq!(other.verify(&bound), wrong);
+            assert_eq!(key.verify(&unsigned), wrong);
         }
     }
 

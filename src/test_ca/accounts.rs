@@ -2,7 +2,7 @@ use http::{StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::ca::{Ca, TERMS_OF_SERVICE, asks_for_deactivation};
+use super::ca::{Ca, asks_for_deactivation};
 use super::reply::{Refusal, Reply};
 use super::request::{Payload, read_header, verify_signature};
 use super::route::Route;
@@ -21,7 +21,7 @@ impl Ca {
             if account.object.status != AccountStatus::Valid {
                 return Err(Refusal::unauthorized("the account is not valid"));
             }
-            let reply = Reply::json(StatusCode::OK, &account.object)?;
+            let reply = self.account_reply(StatusCode::OK, id, account)?;
             return Ok(reply.location(self.url(Route::Account(id)).map_err(Refusal::internal)?));
         }
         if request.only_return_existing {
@@ -31,21 +31,28 @@ impl Ca {
             ));
         }
         if !request.terms_of_service_agreed {
-            let link = format!("<{TERMS_OF_SERVICE}>;rel=\"terms-of-service\"");
-            return Err(Refusal::new(
-                ProblemType::UserActionRequired,
-                "the terms of service must be agreed to",
-            )
-            .header(header::LINK, link));
+            return Err(self.agreement_refusal("the terms of service must be agreed to", None));
         }
         check_contacts(&request.contact)?;
+        self.check_binding(&key, request.external_account_binding.as_ref())?;
 
-        let object = Account {
+        let mut object = Account {
             contact: request.contact,
             ..Account::default()
         };
-        let reply = Reply::json(StatusCode::CREATED, &object)?;
-        let id = state.accounts.insert(StoredAccount { key, object });
+        // §7.3.4: the CA reflects a binding that it took.
+        if let Some(binding) = request.external_account_binding {
+            let name = "externalAccountBinding".to_owned();
+            object.other.insert(name, binding);
+        }
+        let account = StoredAccount {
+            key,
+            agreed_to: self.settings().terms_of_service.clone(),
+            object,
+        };
+        let id = state.accounts.next_id();
+        let reply = self.account_reply(StatusCode::CREATED, id, &account)?;
+        state.accounts.insert(account);
         Ok(reply.location(self.url(Route::Account(id)).map_err(Refusal::internal)?))
     }
 
@@ -62,7 +69,7 @@ impl Ca {
         let mut state = self.state();
         let stored = state.accounts.get_mut(id).ok_or_else(Refusal::not_found)?;
         if payload.is_empty() {
-            return Reply::json(StatusCode::OK, &stored.object);
+            return self.account_reply(StatusCode::OK, id, stored);
         }
 
         let request: Map<String, Value> = payload.json()?;
@@ -79,7 +86,13 @@ impl Ca {
             check_contacts(&contact)?;
             stored.object.contact = contact;
         }
-        Reply::json(StatusCode::OK, &stored.object)
+        // §7.3.3: the cure, once the terms have changed.
+        if request.get("termsOfServiceAgreed") == Some(&Value::Bool(true)) {
+            stored
+                .agreed_to
+                .clone_from(&self.settings().terms_of_service);
+        }
+        self.account_reply(StatusCode::OK, id, stored)
     }
 
     /// keyChange (§7.3.5): the account's key signs that the new key signs that it is to be the
@@ -134,7 +147,24 @@ impl Ca {
             );
         }
         stored.key = new_key.clone();
-        Reply::json(StatusCode::OK, &stored.object)
+        self.account_reply(StatusCode::OK, account, stored)
+    }
+
+    fn account_reply(
+        &self,
+        status: StatusCode,
+        id: u64,
+        account: &StoredAccount,
+    ) -> Result<Reply, Refusal> {
+        let mut object = account.object.clone();
+        if self.settings().orders_per_page.is_some() {
+            let first = Route::Orders {
+                owner: id,
+                after: 0,
+            };
+            object.orders = Some(self.url(first).map_err(Refusal::internal)?);
+        }
+        Reply::json(status, &object)
     }
 }
 

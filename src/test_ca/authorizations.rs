@@ -1,16 +1,21 @@
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::StatusCode;
 use serde_json::{Map, Value};
 
 use super::ca::{Ca, asks_for_deactivation};
+use super::orders::WEEK;
 use super::reply::{Refusal, Reply};
 use super::request::Payload;
 use super::route::Route;
 use super::settings::Validation;
-use super::state::State;
+use super::state::{State, StoredAuthorization, StoredChallenge};
 use super::validation;
-use crate::protocol::{AuthorizationStatus, ChallengeStatus};
+use crate::protocol::{
+    Authorization, AuthorizationStatus, Challenge, ChallengeStatus, ChallengeType, DnsName,
+    Identifier,
+};
 
 impl Ca {
     /// A look at an authorization (RFC 8555 §7.5), or its deactivation (§7.5.2).
@@ -75,6 +80,40 @@ impl Ca {
         let reply = Reply::json(StatusCode::OK, &challenge.object)?;
         // §7.1: from a challenge to its authorization.
         Ok(reply.link(up.map_err(Refusal::internal)?, "up"))
+    }
+
+    /// Makes a pending authorization with its challenge.
+    pub(super) fn new_authorization(
+        &self,
+        state: &mut State,
+        account: u64,
+        identifier: &Identifier,
+    ) -> Result<u64, Refusal> {
+        // §8.3, §8.4: only DNS can prove control of a wildcard. All that can be validated here is
+        // http-01, and a challenge that can only fail is kept from those who have a choice.
+        let (base, kind) = match identifier {
+            Identifier::Dns(name) if name.is_wildcard() => {
+                let base = DnsName::parse(name.base()).map_err(Refusal::internal)?;
+                (base.into(), ChallengeType::Dns01)
+            }
+            identifier => (identifier.clone(), ChallengeType::Http01),
+        };
+        let url = self.url(Route::Challenge(state.challenges.next_id()));
+        let token = self.random.token::<32>()?;
+        let challenge = state.challenges.insert(StoredChallenge {
+            authorization: state.authorizations.next_id(),
+            object: Challenge::pending(kind, url.map_err(Refusal::internal)?, Some(token)),
+        });
+
+        let mut object = Authorization::pending(base, identifier.is_wildcard(), Vec::new());
+        object.expires = SystemTime::now().checked_add(WEEK);
+        Ok(state.authorizations.insert(StoredAuthorization {
+            account,
+            is_pre_authorization: false,
+            orders: Vec::new(),
+            challenges: vec![challenge],
+            object,
+        }))
     }
 
     fn start_validation(self: &Arc<Self>, account: u64, id: u64) -> Result<(), Refusal> {

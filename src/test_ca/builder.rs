@@ -12,7 +12,7 @@ use super::issuer::Issuer;
 use super::nonces::Nonces;
 use super::random::Random;
 use super::settings::{BadChain, Issuance, RetryAfter, Settings, Validation};
-use super::{Handle, server};
+use super::{Handle, crl, server};
 use crate::error::BoxError;
 use crate::provider::crypto_provider;
 
@@ -20,16 +20,20 @@ use crate::provider::crypto_provider;
 #[derive(Clone, Debug)]
 #[must_use = "nothing runs before `start`"]
 pub struct TestCaBuilder {
+    pub(super) alternate_chains: usize,
     bind: SocketAddr,
+    pub(super) distributes_crl: bool,
     rejected_nonces: f64,
     seed: u64,
-    settings: Settings,
+    pub(super) settings: Settings,
 }
 
 impl TestCaBuilder {
     pub(super) fn new() -> Self {
         Self {
+            alternate_chains: 0,
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            distributes_crl: false,
             rejected_nonces: 0.0,
             seed: 0,
             settings: Settings::default(),
@@ -45,7 +49,8 @@ impl TestCaBuilder {
         }
         let provider = crypto_provider().ok_or(StartError::NoProvider)?;
         let random = Random::new(Arc::clone(&provider));
-        let issuer = Issuer::generate(random.clone()).map_err(StartError::Certificate)?;
+        let mut issuer = Issuer::generate(random.clone(), self.alternate_chains)
+            .map_err(StartError::Certificate)?;
         let (certificate, key) = issuer
             .tls_identity(self.bind.ip())
             .map_err(StartError::Certificate)?;
@@ -57,12 +62,26 @@ impl TestCaBuilder {
         };
         let listener = TcpListener::bind(self.bind).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
+        let crl_listener = match self.distributes_crl {
+            true => {
+                let any_port = SocketAddr::new(address.ip(), 0);
+                let listener = TcpListener::bind(any_port).await.map_err(bind)?;
+                let address = listener.local_addr().map_err(bind)?;
+                issuer.distribute_crl(format!("http://{address}{}", crl::PATH));
+                Some(listener)
+            }
+            false => None,
+        };
 
         let mut nonces = Nonces::new(self.seed);
         nonces.reject(self.rejected_nonces);
         let base = format!("https://{address}");
         let ca = Arc::new(Ca::new(base, random, issuer, nonces, self.settings));
-        ca.tasks.spawn(server::run(Arc::clone(&ca), listener, tls));
+        ca.tasks
+            .spawn(server::run(Arc::clone(&ca), listener, Some(tls)));
+        if let Some(listener) = crl_listener {
+            ca.tasks.spawn(server::run(Arc::clone(&ca), listener, None));
+        }
         tracing::debug!(%address, "a test CA has started");
         Ok(TestCa(Arc::new(Handle { ca, address })))
     }

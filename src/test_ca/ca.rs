@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderName, Method, StatusCode, header};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use super::issuer::Issuer;
@@ -16,7 +16,7 @@ use super::route::Route;
 use super::settings::Settings;
 use super::state::State;
 use super::tasks::Tasks;
-use crate::protocol::{Directory, InvalidUrl, Meta, Url};
+use crate::protocol::{InvalidUrl, Url};
 
 /// The CA itself, without the sockets it is reached by.
 #[derive(Debug)]
@@ -98,7 +98,9 @@ impl Ca {
         arrival: &Arrival<'_>,
     ) -> Reply {
         let route = Route::parse(parts.uri.path_and_query().map_or("", |path| path.as_str()));
-        let reply = self.dispatch(route, parts, body, url, arrival).await;
+        let reply = self
+            .dispatch(route.as_ref(), parts, body, url, arrival)
+            .await;
         let mut reply = reply.unwrap_or_else(Reply::from);
 
         // §6.5: in each reply to a POST, an error or not, and in those of newNonce.
@@ -121,7 +123,7 @@ impl Ca {
 
     async fn dispatch(
         self: &Arc<Self>,
-        route: Option<Route>,
+        route: Option<&Route>,
         parts: &Parts,
         body: Option<Bytes>,
         url: &str,
@@ -132,23 +134,16 @@ impl Ca {
             return Err(Refusal::malformed("there is no `User-Agent` header"));
         }
         let route = route.ok_or_else(Refusal::not_found)?;
-        match (route, &parts.method) {
-            (Route::Directory, &Method::GET) => return self.directory(),
-            (Route::NewNonce, &Method::HEAD) => return Ok(Reply::empty(StatusCode::OK)),
-            (Route::NewNonce, &Method::GET) => return Ok(Reply::empty(StatusCode::NO_CONTENT)),
-            (_, &Method::POST) => {}
-            // §6.3: all else is had by POST-as-GET.
-            (route, method) => {
-                let allowed = match route {
-                    Route::Directory => "GET, POST",
-                    Route::NewNonce => "GET, HEAD, POST",
-                    _ => "POST",
-                };
-                let refusal = Refusal::malformed(format!("the method {method} is not allowed"));
-                return Err(refusal
-                    .status(StatusCode::METHOD_NOT_ALLOWED)
-                    .header(header::ALLOW, allowed));
-            }
+        let allowed = route.methods();
+        if !allowed.contains(&parts.method) {
+            let allowed: Vec<_> = allowed.iter().map(Method::as_str).collect();
+            let detail = format!("the method {} is not allowed", parts.method);
+            return Err(Refusal::malformed(detail)
+                .status(StatusCode::METHOD_NOT_ALLOWED)
+                .header(header::ALLOW, allowed.join(", ")));
+        }
+        if parts.method != Method::POST {
+            return self.get(route, &parts.method);
         }
 
         let body = body.ok_or_else(|| Refusal::unauthorized("the request's body is too large"))?;
@@ -158,55 +153,53 @@ impl Ca {
             body,
             arrival,
         };
-        if route == Route::NewAccount {
+        if *route == Route::NewAccount {
             let (key, payload) = self.verify_by_key(&post)?;
             return self.new_account(key, &payload);
         }
-        if route == Route::RevokeCert {
+        if *route == Route::RevokeCert {
             let (signer, payload) = self.verify(&post)?;
             return self.revoke(&signer, &payload);
         }
 
         let (account, payload) = self.verify_by_account(&post)?;
-        match route {
+        if route.needs_agreement() {
+            self.check_agreement(account)?;
+        }
+        match *route {
             Route::Directory => payload.expect_empty().and_then(|()| self.directory()),
             Route::NewNonce => {
                 payload.expect_empty()?;
                 Ok(Reply::empty(StatusCode::NO_CONTENT))
             }
-            Route::NewAccount | Route::RevokeCert => Err(Refusal::not_found()),
+            Route::Agreement
+            | Route::NewAccount
+            | Route::RenewalInfo
+            | Route::RenewalInfoOf(_)
+            | Route::RevokeCert => Err(Refusal::not_found()),
             Route::Account(id) => self.account(account, id, &payload),
+            Route::Orders { owner, after } => self.orders(account, owner, after, &payload),
+            Route::NewAuthz => self.new_authz(account, &payload),
             Route::NewOrder => self.new_order(account, &payload),
             Route::Order(id) => self.order(account, id, &payload).await,
             Route::Finalize(id) => self.finalize(account, id, &payload),
             Route::Authorization(id) => self.authorization(account, id, &payload).await,
             Route::Challenge(id) => self.challenge(account, id, &payload).await,
-            Route::Certificate(id) => self.certificate(account, id, &payload),
+            Route::Certificate { id, chain } => self.certificate(account, id, chain, &payload),
             Route::KeyChange => self.change_key(account, url, &payload),
         }
     }
 
-    fn directory(&self) -> Result<Reply, Refusal> {
-        let url = |route| self.url(route).map_err(Refusal::internal);
-        // Boulder has such a member too, so that no client fails when a new one comes.
-        let unknown = self.random.token::<8>()?;
-        let value = json!("a client passes over what it does not know (RFC 8555 §7.1.1)");
-        let directory = Directory {
-            new_nonce: Some(url(Route::NewNonce)?),
-            new_account: Some(url(Route::NewAccount)?),
-            new_order: Some(url(Route::NewOrder)?),
-            revoke_cert: Some(url(Route::RevokeCert)?),
-            key_change: Some(url(Route::KeyChange)?),
-            meta: Meta {
-                terms_of_service: Some(TERMS_OF_SERVICE.to_owned()),
-                website: Some("https://docs.rs/certwright".to_owned()),
-                caa_identities: vec!["ca.example".to_owned()],
-                ..Meta::default()
-            },
-            other: Map::from_iter([(unknown, value)]),
-            ..Directory::default()
-        };
-        Reply::json(StatusCode::OK, &directory)
+    /// What is had by plain GET, which is not much (§6.3).
+    fn get(&self, route: &Route, method: &Method) -> Result<Reply, Refusal> {
+        match route {
+            Route::Directory => self.directory(),
+            Route::NewNonce if method == Method::HEAD => Ok(Reply::empty(StatusCode::OK)),
+            Route::NewNonce => Ok(Reply::empty(StatusCode::NO_CONTENT)),
+            Route::Agreement => Ok(self.agreement_page()),
+            Route::RenewalInfoOf(id) => self.renewal_info(id),
+            _ => Err(Refusal::not_found()),
+        }
     }
 }
 
@@ -219,9 +212,5 @@ pub(super) fn asks_for_deactivation(request: &Map<String, Value>) -> bool {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// What an account's holder agrees to.
-pub(super) const TERMS_OF_SERVICE: &str =
-    "data:text/plain,Certificates%20of%20this%20CA%20are%20for%20tests.";
 
 const REPLAY_NONCE: HeaderName = HeaderName::from_static("replay-nonce");

@@ -1,9 +1,11 @@
+use std::time::SystemTime;
+
 use http::StatusCode;
 
 use super::ca::Ca;
 use super::reply::{Refusal, Reply};
 use super::request::{Payload, SignedBy};
-use super::state::{State, StoredCertificate, is_same_key};
+use super::state::{Revoked, State, StoredCertificate, is_same_key};
 use crate::protocol::{ProblemType, Revocation, RevocationReason};
 
 impl Ca {
@@ -12,6 +14,7 @@ impl Ca {
         &self,
         account: u64,
         id: u64,
+        chain: usize,
         payload: &Payload,
     ) -> Result<Reply, Refusal> {
         payload.expect_empty()?;
@@ -25,11 +28,15 @@ impl Ca {
 
         let fault = self.settings().bad_chain;
         let pem = match fault {
-            Some(fault) => self.issuer.bad_chain(&certificate.issued, fault),
-            None => Ok(certificate.issued.pem()),
+            Some(fault) => {
+                let pem = self.issuer.bad_chain(&certificate.issued, fault);
+                Some(pem.map_err(Refusal::internal)?)
+            }
+            None => self.issuer.chain(&certificate.issued, chain),
         };
-        let pem = pem.map_err(Refusal::internal)?;
-        Ok(Reply::empty(StatusCode::OK).body("application/pem-certificate-chain", pem))
+        let pem = pem.ok_or_else(Refusal::not_found)?;
+        let reply = Reply::empty(StatusCode::OK).body("application/pem-certificate-chain", pem);
+        self.with_alternate_chains(reply, id, chain)
     }
 
     /// revokeCert (§7.6).
@@ -67,13 +74,22 @@ impl Ca {
 
         let certificate = state.certificates.get_mut(id);
         let certificate = certificate.ok_or_else(Refusal::not_found)?;
-        if certificate.is_revoked {
+        if certificate.revoked.is_some() {
             return Err(Refusal::new(
                 ProblemType::AlreadyRevoked,
                 "the certificate is revoked already",
             ));
         }
-        certificate.is_revoked = true;
+        certificate.revoked = Some(Revoked {
+            at: SystemTime::now(),
+            // As at Let's Encrypt, which believes who holds the key, and nobody but the certificate's
+            // account about other things.
+            reason: match signer {
+                SignedBy::Key(_) => Some(RevocationReason::KeyCompromise),
+                SignedBy::Account(account) if *account == certificate.account => request.reason,
+                SignedBy::Account(_) => Some(RevocationReason::CessationOfOperation),
+            },
+        });
         Ok(Reply::empty(StatusCode::OK))
     }
 }
@@ -82,11 +98,11 @@ impl Ca {
 /// its key.
 fn may_revoke(state: &State, signer: &SignedBy, certificate: &StoredCertificate) -> bool {
     match signer {
-        SignedBy::Key(key) => is_same_key(key, &certificate.issued.public_key_info),
+        SignedBy::Key(key) => is_same_key(key, &certificate.issued.contents.public_key_info),
         SignedBy::Account(account) => {
             let is_authorized =
                 |identifier| state.valid_authorization(*account, identifier).is_some();
-            let mut identifiers = certificate.issued.identifiers.iter();
+            let mut identifiers = certificate.issued.contents.identifiers.iter();
             certificate.account == *account || identifiers.all(is_authorized)
         }
     }

@@ -86,15 +86,25 @@
 //! type http-01 only. Nothing expires but certificates.
 
 mod accounts;
+mod alternate_chains;
 mod authorizations;
 mod builder;
 mod ca;
 mod certificates;
+mod crl;
+mod dates;
+mod directory;
+mod external_accounts;
 mod issuer;
 mod log;
 mod nonces;
+mod order_lists;
 mod orders;
+mod policy;
+mod pre_authorization;
+mod profiles;
 mod random;
+mod renewal_info;
 mod reply;
 mod request;
 mod route;
@@ -102,6 +112,7 @@ mod server;
 mod settings;
 mod state;
 mod tasks;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod validation;

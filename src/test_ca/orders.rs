@@ -3,47 +3,41 @@ use std::time::{Duration, SystemTime};
 use http::{StatusCode, header};
 
 use super::ca::Ca;
+use super::dates::dates;
+use super::issuer::Contents;
 use super::reply::{Refusal, Reply};
 use super::request::Payload;
 use super::route::Route;
 use super::settings::Validation;
-use super::state::{
-    Issuing, State, StoredAuthorization, StoredCertificate, StoredChallenge, StoredOrder,
-};
-use crate::protocol::{
-    Authorization, Challenge, ChallengeType, DnsName, Finalize, Identifier, NewOrder, Order,
-    OrderStatus, Problem, ProblemType,
-};
+use super::state::{Issuing, State, StoredCertificate, StoredOrder};
+use crate::protocol::{Finalize, NewOrder, Order, OrderStatus, ProblemType};
 use crate::x509::Csr;
 
 impl Ca {
     /// newOrder (RFC 8555 §7.4).
     pub(super) fn new_order(&self, account: u64, payload: &Payload) -> Result<Reply, Refusal> {
         let request: NewOrder = payload.json()?;
-        if request.not_before.is_some() || request.not_after.is_some() {
-            return Err(Refusal::malformed(
-                "this CA chooses `notBefore` and `notAfter` itself",
-            ));
-        }
-        if let Some(profile) = &request.profile {
-            return Err(Refusal::new(
-                ProblemType::InvalidProfile,
-                format!("there is no profile `{profile}`"),
-            ));
-        }
+        let lifetime = self.lifetime(request.profile.as_deref())?;
+        self.check_dates(request.not_before, request.not_after, lifetime)?;
         let identifiers = self.check_identifiers(request.identifiers)?;
         let reuses_authorizations = self.settings().reuses_authorizations;
 
         let mut state = self.state();
         let id = state.orders.next_id();
+        // A CA without renewal information passes `replaces` over.
+        let mut replaces = request.replaces;
+        replaces.take_if(|_| !self.settings().renewal.is_offered);
+        if let Some(replaced) = &replaces {
+            state.replace(replaced, id, account, &identifiers)?;
+        }
         let mut authorizations = Vec::new();
         // Backwards: §7.1.3 gives the order of authorizations no meaning, so no client may rely on
         // one.
         for identifier in identifiers.iter().rev() {
-            let reused = match reuses_authorizations {
-                true => state.valid_authorization(account, identifier),
-                false => None,
-            };
+            let mut reused = state.pre_authorization(account, identifier);
+            if reused.is_none() && reuses_authorizations {
+                reused = state.valid_authorization(account, identifier);
+            }
             let authorization = match reused {
                 Some(authorization) => authorization,
                 None => self.new_authorization(&mut state, account, identifier)?,
@@ -62,6 +56,10 @@ impl Ca {
             self.url(Route::Finalize(id)).map_err(Refusal::internal)?,
         );
         object.expires = SystemTime::now().checked_add(WEEK);
+        object.not_before = request.not_before;
+        object.not_after = request.not_after;
+        object.profile = request.profile;
+        object.replaces = replaces;
         state.orders.insert(StoredOrder {
             account,
             authorizations,
@@ -102,10 +100,7 @@ impl Ca {
         payload: &Payload,
     ) -> Result<Reply, Refusal> {
         let request: Finalize = payload.json()?;
-        let (lifetime, issuance) = {
-            let settings = self.settings();
-            (settings.certificate_lifetime, settings.issuance)
-        };
+        let issuance = self.settings().issuance;
         let mut state = self.state();
         let order = own(&mut state, account, id)?;
         if order.object.status != OrderStatus::Ready {
@@ -124,6 +119,9 @@ impl Ca {
                 "the CSR is not for the same identifiers as the order",
             ));
         }
+        // The profile may have been withdrawn since the order was placed.
+        let lifetime = self.lifetime(order.object.profile.as_deref())?;
+        let dates = dates(&order.object, lifetime)?;
         let key = csr.public_key_info();
         if state.is_account_key(key) {
             return Err(Refusal::new(
@@ -132,14 +130,17 @@ impl Ca {
             ));
         }
 
-        let issued = self
-            .issuer
-            .issue(key, csr.identifiers().clone(), SystemTime::now(), lifetime)
-            .map_err(Refusal::internal)?;
+        let contents = Contents {
+            public_key_info: key.to_vec(),
+            identifiers: csr.identifiers().clone(),
+            dates,
+        };
+        let issued = self.issuer.issue(contents).map_err(Refusal::internal)?;
         let certificate = state.certificates.insert(StoredCertificate {
             account,
             issued,
-            is_revoked: false,
+            replaced_by: None,
+            revoked: None,
         });
         let order = own(&mut state, account, id)?;
         order.issuing = Some(Issuing::new(certificate, issuance));
@@ -152,7 +153,10 @@ impl Ca {
         let validating = state.order_is_validating(id);
         let order = own(state, account, id)?;
         if let Some(issuing) = order.issuing.take_if(|issuing| issuing.is_due()) {
-            let url = self.url(Route::Certificate(issuing.certificate));
+            let url = self.url(Route::Certificate {
+                id: issuing.certificate,
+                chain: 0,
+            });
             order.object.certificate = Some(url.map_err(Refusal::internal)?);
             order.object.status = OrderStatus::Valid;
         }
@@ -169,122 +173,6 @@ impl Ca {
             _ => reply,
         }
     }
-
-    fn new_authorization(
-        &self,
-        state: &mut State,
-        account: u64,
-        identifier: &Identifier,
-    ) -> Result<u64, Refusal> {
-        // §8.3, §8.4: only DNS can prove control of a wildcard. All that can be validated here is
-        // http-01, and a challenge that can only fail is kept from those who have a choice.
-        let (base, kind) = match identifier {
-            Identifier::Dns(name) if name.is_wildcard() => {
-                let base = DnsName::parse(name.base()).map_err(Refusal::internal)?;
-                (base.into(), ChallengeType::Dns01)
-            }
-            identifier => (identifier.clone(), ChallengeType::Http01),
-        };
-        let url = self.url(Route::Challenge(state.challenges.next_id()));
-        let token = self.random.token::<32>()?;
-        let challenge = state.challenges.insert(StoredChallenge {
-            authorization: state.authorizations.next_id(),
-            object: Challenge::pending(kind, url.map_err(Refusal::internal)?, Some(token)),
-        });
-
-        let mut object = Authorization::pending(base, identifier.is_wildcard(), Vec::new());
-        object.expires = SystemTime::now().checked_add(WEEK);
-        Ok(state.authorizations.insert(StoredAuthorization {
-            account,
-            orders: Vec::new(),
-            challenges: vec![challenge],
-            object,
-        }))
-    }
-
-    /// The identifiers in their canonical form, each once, or what is wrong with each of them.
-    fn check_identifiers(&self, identifiers: Vec<Identifier>) -> Result<Vec<Identifier>, Refusal> {
-        let mut unique: Vec<Identifier> = Vec::new();
-        for identifier in identifiers {
-            if !unique.contains(&identifier) {
-                unique.push(identifier);
-            }
-        }
-        if unique.is_empty() {
-            return Err(Refusal::malformed("the order is for no identifier"));
-        }
-        if unique.len() > MAX_IDENTIFIERS {
-            return Err(Refusal::malformed(format!(
-                "the order is for more than {MAX_IDENTIFIERS} identifiers"
-            )));
-        }
-
-        let mut problems: Vec<Problem> = Vec::new();
-        for identifier in &unique {
-            if let Some(problem) = self.identifier_problem(identifier, &unique) {
-                problems.push(problem.for_identifier(identifier.clone()));
-            }
-        }
-        let Some(first) = problems.first() else {
-            return Ok(unique);
-        };
-        // §6.7.1: `compound` where the subproblems have nothing in common.
-        let kind = match problems.iter().all(|problem| problem.kind == first.kind) {
-            true => first.kind.clone(),
-            false => ProblemType::Compound,
-        };
-        let problem = Problem::new(kind, "the CA does not issue for some of the identifiers");
-        Err(Refusal::with_problem(
-            StatusCode::BAD_REQUEST,
-            problem.with_subproblems(problems),
-        ))
-    }
-
-    fn identifier_problem(&self, identifier: &Identifier, all: &[Identifier]) -> Option<Problem> {
-        let name = match identifier {
-            Identifier::Dns(name) => name,
-            Identifier::Ip(_) => return None,
-            Identifier::Other(other) if matches!(other.type_name.as_str(), "dns" | "ip") => {
-                return Some(Problem::new(
-                    ProblemType::Malformed,
-                    "the value is not one of its type",
-                ));
-            }
-            Identifier::Other(_) => {
-                return Some(Problem::new(
-                    ProblemType::UnsupportedIdentifier,
-                    "the CA issues for identifiers of the types `dns` and `ip` only",
-                ));
-            }
-        };
-
-        let settings = self.settings();
-        let blocks = |blocked: &String| {
-            let rest = name.base().strip_suffix(blocked.as_str());
-            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        };
-        if settings.blocked.iter().any(blocks) {
-            return Some(Problem::new(
-                ProblemType::RejectedIdentifier,
-                "the CA's policy forbids issuing for this name",
-            ));
-        }
-
-        // As at Let's Encrypt: the wildcard covers the name already.
-        let (_, parent) = name.as_str().split_once('.')?;
-        let covers = |other: &Identifier| {
-            other
-                .dns_name()
-                .is_some_and(|other| other.is_wildcard() && other.base() == parent)
-        };
-        if !name.is_wildcard() && all.iter().any(covers) {
-            return Some(Problem::new(
-                ProblemType::Malformed,
-                format!("the name is redundant with `*.{parent}` in the same order"),
-            ));
-        }
-        None
-    }
 }
 
 /// The order, if it is the account's.
@@ -296,6 +184,4 @@ fn own(state: &mut State, account: u64, id: u64) -> Result<&mut StoredOrder, Ref
     }
 }
 
-/// As at Let's Encrypt.
-const MAX_IDENTIFIERS: usize = 100;
-const WEEK: Duration = Duration::from_secs(7 * 24 * 3_600);
+pub(super) const WEEK: Duration = Duration::from_secs(7 * 24 * 3_600);

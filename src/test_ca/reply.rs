@@ -107,10 +107,11 @@ impl Refusal {
     /// A problem with the status that Boulder sends it with.
     pub(super) fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
         let status = match kind {
-            ProblemType::OrderNotReady
+            ProblemType::ExternalAccountRequired
+            | ProblemType::OrderNotReady
             | ProblemType::Unauthorized
             | ProblemType::UserActionRequired => StatusCode::FORBIDDEN,
-            ProblemType::Conflict => StatusCode::CONFLICT,
+            ProblemType::AlreadyReplaced | ProblemType::Conflict => StatusCode::CONFLICT,
             ProblemType::ServerInternal => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
@@ -149,6 +150,12 @@ impl Refusal {
             headers: self.headers,
             ..Self::with_problem(status, *self.problem)
         }
+    }
+
+    /// The page about this occurrence, for a person (RFC 9457 §3.1.5).
+    pub(super) fn instance(mut self, url: Option<&str>) -> Self {
+        self.problem.instance = url.map(str::to_owned);
+        self
     }
 
     pub(super) fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {

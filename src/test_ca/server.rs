@@ -1,4 +1,4 @@
-//! The sockets: https on loopback, HTTP/1.1 and HTTP/2.
+//! The sockets: https on loopback, HTTP/1.1 and HTTP/2; and plain http for revocation lists.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,7 +18,8 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::ca::Ca;
-use super::log::LoggedRequest;
+use super::crl;
+use super::log::{Arrival, LoggedRequest};
 use super::reply::Reply;
 use super::route::{ResourceKind, Route};
 
@@ -35,8 +36,8 @@ pub(super) fn tls_acceptor(
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Takes connections until it is dropped.
-pub(super) async fn run(ca: Arc<Ca>, listener: TcpListener, tls: TlsAcceptor) {
+/// Takes connections until it is dropped. Without TLS, what is served is the revocation list.
+pub(super) async fn run(ca: Arc<Ca>, listener: TcpListener, tls: Option<TlsAcceptor>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -52,24 +53,33 @@ pub(super) async fn run(ca: Arc<Ca>, listener: TcpListener, tls: TlsAcceptor) {
     }
 }
 
-async fn connection(ca: Arc<Ca>, stream: TcpStream, tls: TlsAcceptor) {
+async fn connection(ca: Arc<Ca>, stream: TcpStream, tls: Option<TlsAcceptor>) {
     // Replies are small, and each would wait for the acknowledgement of the one before it.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
-    let stream = match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
-        Err(_) => return tracing::debug!("a TLS handshake took too long"),
-    };
-
     let mut builder = auto::Builder::new(ca.tasks.clone());
     builder.http1().timer(TokioTimer::new());
-    let service = service_fn(|request| serve(Arc::clone(&ca), request));
-    if let Err(error) = builder
-        .serve_connection(TokioIo::new(stream), service)
-        .await
-    {
+    let outcome = match tls {
+        Some(tls) => {
+            let stream = match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
+                Err(_) => return tracing::debug!("a TLS handshake took too long"),
+            };
+            let service = service_fn(|request| serve(Arc::clone(&ca), request));
+            builder
+                .serve_connection(TokioIo::new(stream), service)
+                .await
+        }
+        None => {
+            let service = service_fn(|request| serve_crl(Arc::clone(&ca), request));
+            builder
+                .serve_connection(TokioIo::new(stream), service)
+                .await
+        }
+    };
+    if let Err(error) = outcome {
         tracing::debug!(error, "a connection broke");
     }
 }
@@ -78,14 +88,36 @@ async fn serve(
     ca: Arc<Ca>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let arrival = ca.log.arrive(describe(&request));
+    let arrival = ca.log.arrive(describe(&request, "https"));
     let (parts, body) = request.into_parts();
-    let url = request_url(&parts.uri, &parts.headers);
+    let url = request_url("https", &parts.uri, &parts.headers);
     // What else than the limit can go wrong is that the client is gone, and sees no reply anyway.
     let body = Limited::new(body, MAX_BODY).collect().await.ok();
     let body = body.map(|body| body.to_bytes());
     let reply = ca.answer(&parts, body, &url, &arrival).await;
 
+    send(&ca, arrival, reply).await
+}
+
+async fn serve_crl(
+    ca: Arc<Ca>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let mut description = describe(&request, "http");
+    description.kind = match description.path.as_str() {
+        crl::PATH => ResourceKind::Crl,
+        _ => ResourceKind::Unknown,
+    };
+    let reply = ca.answer_crl(&description.method, &description.path);
+    let arrival = ca.log.arrive(description);
+    send(&ca, arrival, reply).await
+}
+
+async fn send(
+    ca: &Ca,
+    arrival: Arrival<'_>,
+    reply: Reply,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     // After the deed: a client that gives up meanwhile has lost the reply, not the effect.
     let latency = ca.settings().latency;
     if !latency.is_zero() {
@@ -96,7 +128,7 @@ async fn serve(
 }
 
 /// The URL that a request was sent to, by the authority that the client gave.
-fn request_url(uri: &http::Uri, headers: &http::HeaderMap) -> String {
+fn request_url(scheme: &str, uri: &http::Uri, headers: &http::HeaderMap) -> String {
     let host = headers.get(header::HOST);
     // HTTP/2 has the authority in the target, HTTP/1.1 in a header.
     let authority = match uri.authority() {
@@ -104,10 +136,10 @@ fn request_url(uri: &http::Uri, headers: &http::HeaderMap) -> String {
         None => host.and_then(|host| host.to_str().ok()).unwrap_or_default(),
     };
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    format!("https://{authority}{path}")
+    format!("{scheme}://{authority}{path}")
 }
 
-fn describe(request: &Request<Incoming>) -> LoggedRequest {
+fn describe(request: &Request<Incoming>, scheme: &str) -> LoggedRequest {
     let text = |name| {
         let value = request.headers().get(name)?;
         Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
@@ -117,8 +149,8 @@ fn describe(request: &Request<Incoming>) -> LoggedRequest {
     LoggedRequest {
         sequence: 0,
         method: request.method().clone(),
-        url: request_url(request.uri(), request.headers()),
-        kind: Route::parse(&path).map_or(ResourceKind::Unknown, Route::kind),
+        url: request_url(scheme, request.uri(), request.headers()),
+        kind: Route::parse(&path).map_or(ResourceKind::Unknown, |route| route.kind()),
         path,
         version: request.version(),
         user_agent: text(header::USER_AGENT),

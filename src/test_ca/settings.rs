@@ -1,6 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::time::{Duration, SystemTime};
+
+use super::profiles::Profiles;
+use super::renewal_info::RenewalSettings;
+use crate::jose::MacKey;
 
 /// What a test may change while the CA runs.
 #[derive(Clone, Debug)]
@@ -9,11 +14,18 @@ pub(super) struct Settings {
     pub(super) bad_chain: Option<BadChain>,
     pub(super) blocked: BTreeSet<String>,
     pub(super) certificate_lifetime: Duration,
+    pub(super) external_accounts: BTreeMap<String, MacKey>,
+    pub(super) honours_dates: bool,
     pub(super) http01_port: u16,
     pub(super) issuance: Issuance,
     pub(super) latency: Duration,
+    pub(super) profiles: Profiles,
+    pub(super) renewal: RenewalSettings,
     pub(super) retry_after: Option<RetryAfter>,
+    pub(super) orders_per_page: Option<NonZeroUsize>,
+    pub(super) pre_authorizes: bool,
     pub(super) reuses_authorizations: bool,
+    pub(super) terms_of_service: String,
     pub(super) validation: Validation,
     pub(super) validation_timeout: Duration,
 }
@@ -25,11 +37,18 @@ impl Default for Settings {
             bad_chain: None,
             blocked: BTreeSet::new(),
             certificate_lifetime: Duration::from_secs(90 * 24 * 3_600),
+            external_accounts: BTreeMap::new(),
+            honours_dates: false,
             http01_port: 5002,
             issuance: Issuance::AtOnce,
             latency: Duration::ZERO,
+            orders_per_page: NonZeroUsize::new(50),
+            pre_authorizes: false,
+            profiles: Profiles::default(),
+            renewal: RenewalSettings::default(),
             retry_after: Some(RetryAfter::Seconds(1)),
             reuses_authorizations: false,
+            terms_of_service: TERMS_OF_SERVICE.to_owned(),
             validation: Validation::BeforeNextLook,
             validation_timeout: Duration::from_secs(5),
         }
@@ -122,4 +141,5 @@ pub enum BadChain {
     Unlinked,
 }
 
+const TERMS_OF_SERVICE: &str = "data:text/plain,Certificates%20of%20this%20CA%20are%20for%20tests.";
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);

@@ -9,7 +9,7 @@ use super::settings::Issuance;
 use crate::jose::Jwk;
 use crate::protocol::{
     Account, Authorization, AuthorizationStatus, Challenge, ChallengeStatus, Identifier, Order,
-    OrderStatus, Problem,
+    OrderStatus, Problem, RevocationReason,
 };
 
 /// All objects of the CA.
@@ -43,6 +43,21 @@ impl State {
                 && stored.object.status == AuthorizationStatus::Valid
                 && &stored.object.identifier() == identifier;
             is_valid.then_some(id)
+        })
+    }
+
+    /// An authorization that the account asked for before any order (RFC 8555 §7.4.1).
+    pub(super) fn pre_authorization(&self, account: u64, identifier: &Identifier) -> Option<u64> {
+        let mut authorizations = self.authorizations.iter();
+        authorizations.find_map(|(id, stored)| {
+            let is_usable = stored.account == account
+                && stored.is_pre_authorization
+                && matches!(
+                    stored.object.status,
+                    AuthorizationStatus::Pending | AuthorizationStatus::Valid
+                )
+                && &stored.object.identifier() == identifier;
+            is_usable.then_some(id)
         })
     }
 
@@ -150,6 +165,8 @@ impl State {
 #[derive(Debug)]
 pub(super) struct StoredAccount {
     pub(super) key: Jwk,
+    /// The terms of service that its holder agreed to last.
+    pub(super) agreed_to: String,
     pub(super) object: Account,
 }
 
@@ -174,6 +191,7 @@ pub(super) struct StoredOrder {
 #[derive(Debug)]
 pub(super) struct StoredAuthorization {
     pub(super) account: u64,
+    pub(super) is_pre_authorization: bool,
     pub(super) orders: Vec<u64>,
     pub(super) challenges: Vec<u64>,
     /// Without its challenges, which have a table of their own.
@@ -190,7 +208,16 @@ pub(super) struct StoredChallenge {
 pub(super) struct StoredCertificate {
     pub(super) account: u64,
     pub(super) issued: Issued,
-    pub(super) is_revoked: bool,
+    /// The latest order that is to replace it (RFC 9773 §5).
+    pub(super) replaced_by: Option<u64>,
+    pub(super) revoked: Option<Revoked>,
+}
+
+/// The revocation of a certificate.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Revoked {
+    pub(super) at: SystemTime,
+    pub(super) reason: Option<RevocationReason>,
 }
 
 /// A certificate that its order does not show yet.

@@ -40,7 +40,11 @@ async fn are_updated_and_deactivated() {
     let account = json!(client.account);
     let post = |payload: &'static str| client.post_to(&account, payload);
 
-    assert_eq!(post("").await.json(), json!({"status": "valid"}));
+    let orders = format!("{}/orders", client.account.as_ref().unwrap());
+    assert_eq!(
+        post("").await.json(),
+        json!({"status": "valid", "orders": orders})
+    );
     let updated = post(r#"{"contact":["mailto:a@example.com"]}"#).await;
     assert_eq!(updated.json()["contact"][0], "mailto:a@example.com");
     for payload in [

@@ -1,10 +1,19 @@
 //! The CA as a client sees it.
 
 mod accounts;
+mod alternate_chains;
 mod client;
+mod crl;
+mod dates;
+mod external_accounts;
 mod handle;
 mod issuance;
+mod order_lists;
+mod pre_authorization;
+mod profiles;
+mod renewal_info;
 mod strictness;
+mod terms;
 mod validation;
 
 use http::StatusCode;
