@@ -29,8 +29,8 @@ use certwright::transport::TransportFault;
 use certwright::x509::{CertificateKey, Csr, InvalidCsr};
 use certwright::{Account, BoxError, Client, Error, Retry};
 use serde_json::{Value, json};
-use support::script::{Asked, BASE, Script, located, refusal, reply, with_header};
 use support::pebble::Pebble;
+use support::script::{Asked, BASE, Script, located, refusal, reply, with_header};
 
 async fn client(pebble: &Pebble) -> Client {
     Client::builder(pebble.directory_url())
