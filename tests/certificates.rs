@@ -16,7 +16,9 @@
 
 mod support;
 
+use std::env;
 use std::net::Ipv4Addr;
+use std::process::Command;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
@@ -362,6 +364,47 @@ async fn says_what_is_in_a_certificate_of_pebble() {
         issued.certificate().revocation_status().await.unwrap(),
         RevocationStatus::NoDistributionPoint
     );
+}
+
+#[tokio::test]
+async fn the_examples_run() {
+    let Some(pebble) = Pebble::builder().alternate_roots(1).start().await else {
+        return;
+    };
+    for (example, own, expected) in [
+        (
+            "chain_choice",
+            ["--root-name", "Nobody"],
+            "for the CA has no such chain",
+        ),
+        ("renewal_info", ["--domain", "b.example"], "ask again in"),
+        ("revocation", ["--by", "account"], "taken as done"),
+        ("revocation", ["--by", "key"], "taken as done"),
+    ] {
+        let mut cargo = Command::new(env!("CARGO"));
+        // What cargo tells a test of its package makes build scripts of dependencies run again.
+        for (variable, _) in env::vars() {
+            if variable.starts_with("CARGO_PKG_") || variable.starts_with("CARGO_MANIFEST_") {
+                cargo.env_remove(variable);
+            }
+        }
+        let output = cargo
+            .args(["run", "--quiet", "--locked", "--all-features"])
+            .args(["--example", example, "--"])
+            .args(["--directory", &pebble.directory_url()])
+            .args(["--root", pebble.root_path().to_str().unwrap()])
+            .args(["--http-port", &pebble.http01_port().to_string()])
+            .args(["--domain", "a.example"])
+            .args(own)
+            .output()
+            .expect("cargo can be run");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && text.contains(expected),
+            "{text}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
 }
 
 /// A certificate's issuer, which a script can make anything with.
