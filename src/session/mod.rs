@@ -1,7 +1,7 @@
 //! The client's side of the protocol: what every request to a CA has in common.
 //!
 //! A [`Session`] knows the directory, keeps the nonces, signs requests, sends them again where that
-//! is safe, and turns what comes back into a [`Reply`] or an [`Error`](crate::Error). The resources
+//! is safe, and turns what comes back into a [`Reply`] or an [`Error`]. The resources
 //! are built upon it; a program that speaks an extension of its own can use it directly.
 
 mod freshness;
