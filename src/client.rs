@@ -7,7 +7,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use crate::account::{self, Account, AccountBuilder, AccountCredentials};
 use crate::error::{ConfigurationError, Error};
 use crate::jose::{AccountKey, Signer};
-use crate::protocol::{Directory, Url};
+use crate::protocol::{Directory, Extension, Url};
 use crate::session::{Session, SessionOptions};
 use crate::transport::Transport;
 #[cfg(feature = "hyper")]
@@ -123,6 +123,15 @@ impl Client {
         &self.shared.session
     }
 
+    /// Fails where the CA does not say that it has an extension: no request is made whose answer is
+    /// known.
+    pub(crate) async fn require(&self, extension: Extension) -> Result<(), Error> {
+        match self.directory().await?.meta.offers(extension) {
+            true => Ok(()),
+            false => Err(Error::ExtensionNotOffered(extension)),
+        }
+    }
+
     pub(crate) fn wait_timeout(&self) -> Duration {
         self.shared.wait_timeout
     }
@@ -231,32 +240,5 @@ impl ClientBuilder {
                 wait_timeout: self.wait_timeout,
             }),
         })
-    }
-}
-
-/// The directories of Let's Encrypt.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum LetsEncrypt {
-    /// Issues certificates that browsers trust, within rate limits.
-    Production,
-    /// For trying things out: its limits are high, and nobody trusts its certificates.
-    Staging,
-}
-
-impl LetsEncrypt {
-    /// The directory's URL.
-    pub fn url(self) -> &'static str {
-        match self {
-            Self::Production => "https://acme-v02.api.letsencrypt.org/directory",
-            Self::Staging => "https://acme-staging-v02.api.letsencrypt.org/directory",
-        }
-    }
-}
-
-impl TryFrom<LetsEncrypt> for Url {
-    type Error = crate::protocol::InvalidUrl;
-
-    fn try_from(directory: LetsEncrypt) -> Result<Self, Self::Error> {
-        Self::parse(directory.url())
     }
 }

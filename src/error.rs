@@ -1,5 +1,6 @@
 //! What can go wrong, told so that a person or a program knows what to do next.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -8,11 +9,11 @@ use thiserror::Error;
 
 use crate::jose::{InvalidKey, SigningError};
 use crate::protocol::{
-    AccountStatus, ChallengeType, Identifier, InvalidIdentifier, InvalidToken, InvalidUrl, Problem,
-    ProblemType, Resource, Url, format_timestamp, printable,
+    AccountStatus, AuthorizationStatus, ChallengeType, Extension, Identifier, InvalidIdentifier,
+    InvalidToken, InvalidUrl, Problem, ProblemType, Resource, Url, format_timestamp, printable,
 };
 use crate::transport::{TransportError, TransportFault};
-use crate::x509::{InvalidChain, InvalidCsr};
+use crate::x509::{InvalidCertificate, InvalidChain, InvalidCrl, InvalidCsr};
 
 /// Any error, as a [`Signer`](crate::jose::Signer), a
 /// [`ChallengeSolver`](crate::solver::ChallengeSolver) or a
@@ -29,6 +30,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// fn react(error: &Error) -> String {
 ///     match error {
 ///         Error::RateLimited(refusal) => format!("slow down: {}", refusal.problem),
+///         Error::Paused(paused) => format!("somebody must visit {}", paused.page),
 ///         Error::ValidationFailed(failure) => {
 ///             let names: Vec<_> = failure.failures.iter().map(|f| f.identifier.to_string()).collect();
 ///             format!("check port 80 and DNS of {}", names.join(", "))
@@ -42,9 +44,17 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The authorization is pending, and to deactivate it may count as a failed validation.
+    #[error(transparent)]
+    AuthorizationPending(Box<AuthorizationPending>),
+
     /// The CA's certificate chain is not what was asked for. Nothing of it should be used.
     #[error(transparent)]
     Certificate(Box<BadCertificate>),
+
+    /// A certificate can't be read, or lacks what is asked of it.
+    #[error(transparent)]
+    CertificateContent(#[from] InvalidCertificate),
 
     /// The CA does not offer the type of challenge that was asked for.
     #[error(transparent)]
@@ -54,9 +64,17 @@ pub enum Error {
     #[error(transparent)]
     Configuration(#[from] ConfigurationError),
 
+    /// The CA's list of revoked certificates says nothing of the certificate.
+    #[error(transparent)]
+    Crl(Box<BadCrl>),
+
     /// The CSR can't be made, or does not fit the order.
     #[error(transparent)]
     Csr(#[from] InvalidCsr),
+
+    /// The CA does not have an extension that was asked for: its directory's `meta` does not say so.
+    #[error("the CA does not offer {0}: its directory does not say so")]
+    ExtensionNotOffered(Extension),
 
     /// A name can't be named in a certificate.
     #[error(transparent)]
@@ -74,6 +92,10 @@ pub enum Error {
     #[error(transparent)]
     Network(Box<NetworkFault>),
 
+    /// The CA does not offer a chain such as was required.
+    #[error(transparent)]
+    NoChain(Box<NoChain>),
+
     /// The CA keeps no list of the orders of this account, as most CAs don't (RFC 8555 §7.1.2.1).
     #[error("the CA keeps no list of the orders of the account {0} (RFC 8555 §7.1.2.1)")]
     NoOrderList(Url),
@@ -82,11 +104,25 @@ pub enum Error {
     #[error(transparent)]
     NoSolver(Box<NoSolver>),
 
+    /// The CA lists the resource, and answers that it has not implemented it (status 501).
+    #[error("the CA lists this resource without having implemented it: {0}")]
+    NotImplemented(Box<Refusal>),
+
     /// The order is of no use any more, and no failed authorization explains it.
     #[error(transparent)]
     OrderFailed(Box<OrderFailure>),
 
-    /// The CA refused because a rate limit is exceeded.
+    /// The CA has paused the account for an identifier, until a person visits a page. No waiting
+    /// helps.
+    #[error(transparent)]
+    Paused(Box<Paused>),
+
+    /// The CA offers none of the profiles that were asked for.
+    #[error(transparent)]
+    ProfileNotOffered(Box<ProfileNotOffered>),
+
+    /// The CA refused because a rate limit is exceeded. [`Refusal::retry_at`] is when it will have
+    /// passed, where the CA says so, and [`Refusal::help`] has the page about it.
     #[error(transparent)]
     RateLimited(Box<Refusal>),
 
@@ -134,7 +170,9 @@ impl Error {
     /// Whether, and when, it helps to try the whole operation again.
     pub fn retry(&self) -> Retry {
         match self {
+            Self::Network(fault) if !fault.is_transient() => Retry::Never,
             Self::Certificate(_)
+            | Self::Crl(_)
             | Self::Network(_)
             | Self::Signing(_)
             | Self::Solver(_)
@@ -150,38 +188,32 @@ impl Error {
                 | ReplyFault::Token(_) => Retry::Never,
                 _ => Retry::Later,
             },
-            // A limit without a time does not pass by itself: the CA waits for a person.
-            Self::RateLimited(refusal) => refusal.retry_at.map_or(Retry::Never, Retry::At),
-            Self::Refused(refusal) => match (refusal.retry_at, &refusal.problem.kind) {
-                (Some(time), _) => Retry::At(time),
-                (None, ProblemType::BadNonce | ProblemType::ServerInternal) => Retry::Later,
-                (None, _) if refusal.status >= 500 => Retry::Later,
-                (None, _) => Retry::Never,
-            },
+            Self::RateLimited(refusal) => refusal.retry_at.map_or(Retry::Later, Retry::At),
+            Self::Refused(refusal) => refusal.retry(),
             Self::ValidationFailed(failure) => {
-                let transient = |failed: &FailedAuthorization| {
-                    matches!(
-                        failed.problem.as_ref().map(|problem| &problem.kind),
-                        Some(
-                            ProblemType::Connection
-                                | ProblemType::Dns
-                                | ProblemType::ServerInternal
-                        )
-                    )
-                };
-                match failure.failures.iter().all(transient) {
+                match failure.failures.iter().all(FailedAuthorization::may_pass) {
                     true => Retry::Later,
                     false => Retry::Never,
                 }
             }
-            Self::OrderFailed(_) => Retry::Later,
-            Self::ChallengeNotOffered(_)
+            Self::OrderFailed(failure) => match failure.problem.as_ref().and_then(may_pass) {
+                Some(false) => Retry::Never,
+                _ => Retry::Later,
+            },
+            Self::AuthorizationPending(_)
+            | Self::CertificateContent(_)
+            | Self::ChallengeNotOffered(_)
             | Self::Configuration(_)
             | Self::Csr(_)
+            | Self::ExtensionNotOffered(_)
             | Self::Identifier(_)
             | Self::Key(_)
+            | Self::NoChain(_)
             | Self::NoOrderList(_)
             | Self::NoSolver(_)
+            | Self::NotImplemented(_)
+            | Self::Paused(_)
+            | Self::ProfileNotOffered(_)
             | Self::Unsupported(_)
             | Self::UserActionRequired(_) => Retry::Never,
         }
@@ -190,13 +222,15 @@ impl Error {
     /// What the CA said, where it said something.
     pub fn problem(&self) -> Option<&Problem> {
         match self {
-            Self::RateLimited(refusal)
+            Self::NotImplemented(refusal)
+            | Self::RateLimited(refusal)
             | Self::Refused(refusal)
             | Self::UserActionRequired(refusal) => Some(&refusal.problem),
             Self::KeyChange(failure) => match &failure.fault {
                 KeyChangeFault::Unsettled(error) => error.problem(),
                 _ => None,
             },
+            Self::Paused(paused) => Some(&paused.refusal.problem),
             Self::OrderFailed(failure) => failure.problem.as_ref(),
             Self::ValidationFailed(failure) => failure
                 .failures
@@ -205,6 +239,28 @@ impl Error {
             Self::TimedOut(timeout) => timeout.problem.as_ref(),
             _ => None,
         }
+    }
+
+    /// What the CA said of single identifiers: those of an order that it refused (RFC 8555 §6.7.1),
+    /// or could not validate. Empty where it did not tell them apart.
+    ///
+    /// ```
+    /// # fn example(error: certwright::Error) {
+    /// for (identifier, problem) in error.by_identifier() {
+    ///     eprintln!("{identifier}: {problem}");
+    /// }
+    /// # }
+    /// ```
+    pub fn by_identifier(&self) -> Vec<(&Identifier, &Problem)> {
+        if let Self::ValidationFailed(failure) = self {
+            let failures = failure.failures.iter();
+            return failures
+                .filter_map(|failed| Some((&failed.identifier, failed.problem.as_ref()?)))
+                .collect();
+        }
+        self.problem()
+            .map(Problem::by_identifier)
+            .unwrap_or_default()
     }
 
     pub(crate) fn reply(operation: Operation, url: &Url, fault: impl Into<ReplyFault>) -> Self {
@@ -266,6 +322,14 @@ pub enum Operation {
     NewOrder,
     /// Reading an order.
     Order,
+    /// Ending an order that renews by itself (RFC 8739 §3.1.2).
+    Cancellation,
+    /// Reading what others let the account order (RFC 9115 §2.3.1).
+    Delegation,
+    /// Creating an authorization before any order (§7.4.1).
+    NewAuthorization,
+    /// Giving an authorization up (§7.5.2).
+    Deactivation,
     /// Reading an authorization (§7.5).
     Authorization,
     /// Telling the CA that a challenge is ready (§7.5.1).
@@ -274,6 +338,12 @@ pub enum Operation {
     Finalize,
     /// Downloading the certificate (§7.4.2).
     Certificate,
+    /// Revoking a certificate (§7.6).
+    Revocation,
+    /// Reading renewal information (RFC 9773 §4.1).
+    RenewalInfo,
+    /// Fetching the list of revoked certificates (RFC 5280 §5).
+    Crl,
 }
 
 impl fmt::Display for Operation {
@@ -290,12 +360,33 @@ impl fmt::Display for Operation {
             Self::Orders => "listing the account's orders",
             Self::NewOrder => "creating the order",
             Self::Order => "reading the order",
+            Self::Cancellation => "canceling the order",
+            Self::Delegation => "reading the delegations",
+            Self::NewAuthorization => "creating an authorization",
+            Self::Deactivation => "deactivating an authorization",
             Self::Authorization => "reading an authorization",
             Self::Challenge => "answering a challenge",
             Self::Finalize => "finalizing the order",
             Self::Certificate => "downloading the certificate",
+            Self::Revocation => "revoking the certificate",
+            Self::RenewalInfo => "reading the renewal information",
+            Self::Crl => "fetching the CRL",
         })
     }
+}
+
+/// The authorization is pending, and to deactivate it may count as a failed validation.
+#[derive(Clone, Debug, Error)]
+#[error(
+    "the authorization of {identifier} is pending: some CAs count a failed validation when it is \
+     deactivated, and it expires by itself"
+)]
+#[non_exhaustive]
+pub struct AuthorizationPending {
+    /// The identifier.
+    pub identifier: Identifier,
+    /// The authorization.
+    pub authorization: Url,
 }
 
 /// The CA's certificate chain is not what was asked for.
@@ -308,6 +399,18 @@ pub struct BadCertificate {
     /// What is wrong with it.
     #[source]
     pub fault: InvalidChain,
+}
+
+/// The CA's list of revoked certificates says nothing of the certificate.
+#[derive(Clone, Debug, Error)]
+#[error("the CRL at {url} can't be used: {fault}")]
+#[non_exhaustive]
+pub struct BadCrl {
+    /// Where the list came from.
+    pub url: Url,
+    /// What is wrong with it.
+    #[source]
+    pub fault: InvalidCrl,
 }
 
 /// The CA does not offer the type of challenge that was asked for.
@@ -330,6 +433,9 @@ pub enum ConfigurationError {
     /// The account's key can't be exported, as a signer holds it elsewhere.
     #[error("the account's key is not held in memory, so it can't be stored with the account")]
     KeyNotExportable,
+    /// A fingerprint is not 32 octets in hexadecimal.
+    #[error("the fingerprint is not a SHA-256 in hexadecimal")]
+    Fingerprint,
     /// No rustls crypto provider is there to speak TLS by.
     #[error(
         "TLS has no crypto provider: enable the feature `aws-lc-rs` or `ring`, or install a rustls \
@@ -354,6 +460,9 @@ pub enum ConfigurationError {
     /// The proxy's URL is none.
     #[error("the proxy's URL is not of the form http://[user:password@]host[:port]")]
     Proxy,
+    /// A reason for a revocation that RFC 5280 does not name, so that every CA refuses it.
+    #[error("{0} is not a code that a revocation may give as its reason (RFC 5280 §5.3.1)")]
+    RevocationReason(u8),
     /// A root certificate can't be read.
     #[error("the PEM of the root certificates can't be used: {0}")]
     Root(#[source] InvalidChain),
@@ -363,6 +472,23 @@ pub enum ConfigurationError {
     /// A URL given by the caller is none.
     #[error(transparent)]
     Url(InvalidUrl),
+    /// An order that renews by itself has a validity for each certificate (RFC 8739 §3.1.1).
+    #[error("an order that renews by itself takes no notBefore and no notAfter (RFC 8739 §3.1.1)")]
+    ValidityOfAutoRenewal,
+}
+
+/// The CA does not offer a chain such as was required. The certificate is issued all the same.
+#[derive(Clone, Debug, Error)]
+#[error("the CA does not offer {wanted} for {certificate}, but {offered} others")]
+#[non_exhaustive]
+pub struct NoChain {
+    /// The certificate, from which the other chains can be had by
+    /// [`Account::certificate`](crate::Account::certificate).
+    pub certificate: Url,
+    /// The chain that was required, in words.
+    pub wanted: String,
+    /// How many chains the CA offers.
+    pub offered: usize,
 }
 
 /// The account's key was not changed, or it is not known whether it was.
@@ -430,7 +556,10 @@ impl NetworkFault {
 
     /// Whether the same request may bring another result.
     pub(crate) fn is_transient(&self) -> bool {
-        !matches!(self.source.fault(), TransportFault::TooLarge(_))
+        !matches!(
+            self.source.fault(),
+            TransportFault::TooLarge(_) | TransportFault::Untrusted
+        )
     }
 }
 
@@ -465,7 +594,7 @@ impl NoSolver {
 
 /// The order is of no use any more.
 #[derive(Clone, Debug, Error)]
-#[error("the order {order} is {status}{}", told(.problem.as_ref()))]
+#[error("the order {order} is {status}{}{}", self.expiry(), told(.problem.as_ref()))]
 #[non_exhaustive]
 pub struct OrderFailure {
     /// The order.
@@ -474,6 +603,54 @@ pub struct OrderFailure {
     pub status: crate::protocol::OrderStatus,
     /// Why, in the CA's words, where it gave any.
     pub problem: Option<Problem>,
+    /// When it expired, where that is why.
+    pub expired: Option<SystemTime>,
+}
+
+impl OrderFailure {
+    fn expiry(&self) -> String {
+        self.expired
+            .map(|time| format!(", and expired at {}", format_timestamp(time)))
+            .unwrap_or_default()
+    }
+}
+
+/// The CA has paused the account for an identifier: validation failed too often, for too long.
+///
+/// Let's Encrypt does so for names whose renewal has failed for months.
+#[derive(Clone, Debug, Error)]
+#[error("{refusal}; no waiting helps, a person must visit {page}")]
+#[non_exhaustive]
+pub struct Paused {
+    /// What the CA answered.
+    pub refusal: Refusal,
+    /// The page to visit. For a person: certwright never fetches it.
+    pub page: Url,
+}
+
+/// The CA offers none of the profiles that were asked for (draft-ietf-acme-profiles).
+#[derive(Clone, Debug, Error)]
+#[error(
+    "the CA does not offer the profile {}: it offers {}",
+    printable(&.wanted.join(" or ")),
+    self.offer()
+)]
+#[non_exhaustive]
+pub struct ProfileNotOffered {
+    /// The profiles that were asked for, the most wanted first.
+    pub wanted: Vec<String>,
+    /// The profiles that the directory lists, with a description of each.
+    pub offered: BTreeMap<String, String>,
+}
+
+impl ProfileNotOffered {
+    fn offer(&self) -> String {
+        if self.offered.is_empty() {
+            return "none".to_owned();
+        }
+        let names: Vec<_> = self.offered.keys().map(String::as_str).collect();
+        printable(&names.join(", ")).into_owned()
+    }
 }
 
 /// The CA refused a request, or failed at it.
@@ -504,6 +681,21 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// Whether trying again helps. The problem's type decides, then the status: CAs send one type
+    /// with different statuses.
+    fn retry(&self) -> Retry {
+        let transient = match may_pass(&self.problem) {
+            Some(may_pass) => may_pass,
+            None => matches!(self.status, 408 | 425) || self.status >= 500,
+        };
+        match self.retry_at {
+            _ if self.problem.kind == ProblemType::UserActionRequired => Retry::Never,
+            Some(time) => Retry::At(time),
+            None if transient => Retry::Later,
+            None => Retry::Never,
+        }
+    }
+
     fn told(&self) -> String {
         let mut text = match &self.excerpt {
             Some(excerpt) if excerpt.is_empty() => ", with an empty body".to_owned(),
@@ -576,9 +768,15 @@ pub enum ReplyFault {
     /// The CA accepted that the account be deactivated, yet says that it is not.
     #[error("the account is not deactivated, but {0}")]
     StillActive(AccountStatus),
+    /// The body is larger than it may be, in octets.
+    #[error("its body is larger than {0} octets")]
+    TooLarge(usize),
     /// A challenge's token could do harm.
     #[error(transparent)]
     Token(#[from] InvalidToken),
+    /// A redirect from a public host to one that is not.
+    #[error("it redirects to {0}, which is not a public host")]
+    PrivateHost(Url),
     /// A URL in it is none.
     #[error(transparent)]
     Url(#[from] InvalidUrl),
@@ -664,6 +862,8 @@ impl ValidationFailure {
 pub struct FailedAuthorization {
     /// The identifier.
     pub identifier: Identifier,
+    /// The authorization's status. `deactivated`, `expired` and `revoked` ones were valid before.
+    pub status: AuthorizationStatus,
     /// The type of the challenge that failed, where the CA tells.
     pub challenge_type: Option<ChallengeType>,
     /// Why, in the CA's words, where it gave any.
@@ -672,13 +872,60 @@ pub struct FailedAuthorization {
     pub authorization: Url,
 }
 
+impl FailedAuthorization {
+    /// Whether a new order may go better though nobody changes anything.
+    fn may_pass(&self) -> bool {
+        match &self.problem {
+            Some(problem) => may_pass(problem) == Some(true),
+            None => self.was_valid(),
+        }
+    }
+
+    fn was_valid(&self) -> bool {
+        matches!(
+            self.status,
+            AuthorizationStatus::Deactivated
+                | AuthorizationStatus::Expired
+                | AuthorizationStatus::Revoked
+        )
+    }
+}
+
 impl fmt::Display for FailedAuthorization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.was_valid() {
+            write!(
+                f,
+                "the authorization of {} is {}",
+                self.identifier, self.status
+            )?;
+            return f.write_str(&told(self.problem.as_ref()));
+        }
         write!(f, "the CA could not validate {}", self.identifier)?;
         if let Some(challenge_type) = &self.challenge_type {
             write!(f, " by {challenge_type}")?;
         }
         f.write_str(&told(self.problem.as_ref()))
+    }
+}
+
+/// Whether a problem may pass by itself. `None` where its type does not tell.
+fn may_pass(problem: &Problem) -> Option<bool> {
+    match problem.kind {
+        ProblemType::BadNonce
+        | ProblemType::Connection
+        | ProblemType::Dns
+        | ProblemType::RateLimited
+        | ProblemType::ServerInternal
+        // The state is another than it seemed: a new look brings the true one.
+        | ProblemType::Conflict
+        | ProblemType::OrderNotReady => Some(true),
+        ProblemType::Compound => {
+            let parts = &problem.subproblems;
+            Some(!parts.is_empty() && parts.iter().all(|part| may_pass(part) == Some(true)))
+        }
+        ProblemType::Blank | ProblemType::Other(_) => None,
+        _ => Some(false),
     }
 }
 

@@ -30,8 +30,8 @@
 //!   handles of the RFC's resources, for a flow of one's own. They are cheap to clone, their methods
 //!   take `&self` and may run side by side, and each can be made again from its URL.
 //! * [`import`] takes over accounts that other ACME clients have made.
-//! * [`session`], [`transport`], [`x509`], [`jose`] and [`protocol`] are the layers below, each
-//!   usable on its own.
+//! * [`session`], [`transport`], [`renewal`], [`x509`], [`jose`] and [`protocol`] are the layers
+//!   below, each usable on its own.
 //!
 //! # What is yours
 //!
@@ -67,9 +67,12 @@
 
 mod account;
 mod authorization;
+mod auto_renewal;
 mod certificate;
 mod challenge;
 mod client;
+mod delegation;
+pub mod directories;
 pub mod error;
 pub mod import;
 pub mod issuance;
@@ -77,6 +80,7 @@ pub mod jose;
 mod order;
 pub mod protocol;
 mod provider;
+pub mod renewal;
 pub mod session;
 pub mod solver;
 #[cfg(feature = "test-ca")]
@@ -85,12 +89,13 @@ pub mod transport;
 pub mod x509;
 
 pub use self::account::{Account, AccountBuilder, AccountCredentials, AccountUpdate};
-pub use self::authorization::Authorization;
+pub use self::authorization::{Authorization, AuthorizationBuilder};
 pub use self::certificate::Certificate;
 pub use self::challenge::Challenge;
-pub use self::client::{Client, ClientBuilder, LetsEncrypt};
+pub use self::client::{Client, ClientBuilder};
+pub use self::directories::LetsEncrypt;
 pub use self::error::{BoxError, Error, Retry};
-pub use self::order::{Order, OrderBuilder};
+pub use self::order::{Order, OrderBuilder, Replacement};
 
 /// The examples in the Markdown files compile.
 #[cfg(all(doctest, feature = "http-01", feature = "hyper"))]
@@ -103,6 +108,9 @@ mod markdown {
 
     #[doc = include_str!("../docs/accounts.md")]
     struct Accounts;
+
+    #[doc = include_str!("../docs/certificates.md")]
+    struct Certificates;
 
     #[cfg(feature = "test-ca")]
     #[doc = include_str!("../docs/testing.md")]

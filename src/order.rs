@@ -1,3 +1,5 @@
+mod builder;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,15 +8,13 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
+pub use self::builder::{OrderBuilder, Replacement};
 use crate::account::{Account, payload};
 use crate::authorization::Authorization;
 use crate::certificate::Certificate;
 use crate::error::{Error, Operation, OrderFailure, ReplyFault, Timeout, ValidationFailure};
-use crate::protocol::{
-    self, Finalize, Identifier, Identifiers, InvalidIdentifier, NewOrder, OrderStatus, ProblemType,
-    Resource, Url,
-};
-use crate::session::{Pace, Reply, Retries, SignedRequest};
+use crate::protocol::{self, Finalize, OrderStatus, Problem, ProblemType, Url};
+use crate::session::{Pace, Reply, Retries};
 use crate::x509::Csr;
 
 /// An order for a certificate (RFC 8555 §7.1.3).
@@ -29,22 +29,29 @@ struct Shared {
     account: Account,
     url: Url,
     state: Mutex<Arc<protocol::Order>>,
+    replacement: Replacement,
 }
 
 impl Order {
-    fn new(account: Account, url: Url, state: protocol::Order) -> Self {
+    fn new(account: Account, url: Url, state: protocol::Order, replacement: Replacement) -> Self {
         Self {
             shared: Arc::new(Shared {
                 account,
                 url,
                 state: Mutex::new(Arc::new(state)),
+                replacement,
             }),
         }
     }
 
     pub(crate) async fn fetch(account: Account, url: Url) -> Result<Self, Error> {
         let reply = account.read(Operation::Order, &url).await?;
-        Ok(Self::new(account, url, reply.json()?))
+        let state: protocol::Order = reply.json()?;
+        let replacement = match state.replaces {
+            Some(_) => Replacement::Announced,
+            None => Replacement::NotAsked,
+        };
+        Ok(Self::new(account, url, state, replacement))
     }
 
     /// The order's URL: with the account, all that is needed to take it up again in another process.
@@ -69,6 +76,11 @@ impl Order {
     /// The order's status, as the CA sent it last.
     pub fn status(&self) -> OrderStatus {
         self.state().status.clone()
+    }
+
+    /// What became of [`OrderBuilder::replaces`].
+    pub fn replacement(&self) -> &Replacement {
+        &self.shared.replacement
     }
 
     /// Reads the order from the CA.
@@ -132,8 +144,11 @@ impl Order {
         let state = self.state();
         csr.check_identifiers(&state.identifiers)?;
         self.account().check_key(csr.public_key_info())?;
-        if !matches!(state.status, OrderStatus::Processing | OrderStatus::Valid) {
-            self.send_csr(csr).await?;
+        match state.status {
+            OrderStatus::Processing | OrderStatus::Valid => {}
+            OrderStatus::Pending | OrderStatus::Ready => self.send_csr(csr).await?,
+            // The CA could only refuse.
+            _ => return Err(self.failure().await),
         }
         if self.status() != OrderStatus::Valid {
             self.wait(Operation::Finalize, timeout, |status| {
@@ -141,10 +156,14 @@ impl Order {
             })
             .await?;
         }
-        let url =
-            self.state().certificate.clone().ok_or_else(|| {
-                Error::reply(Operation::Order, self.url(), ReplyFault::NoCertificate)
-            })?;
+        let state = self.state();
+        let url = state
+            .certificate
+            .as_ref()
+            .or(state.star_certificate.as_ref());
+        let url = url
+            .cloned()
+            .ok_or_else(|| Error::reply(Operation::Order, self.url(), ReplyFault::NoCertificate))?;
         Certificate::download(self.account().clone(), url, csr).await
     }
 
@@ -166,17 +185,20 @@ impl Order {
             let not_ready = error
                 .problem()
                 .is_some_and(|problem| problem.kind == ProblemType::OrderNotReady);
-            let pause = retries.pause(&error);
-            if pause.is_none() && !not_ready {
+            let pause = match not_ready {
+                true => retries.next_pause(),
+                false => retries.pause(&error),
+            };
+            let Some(pause) = pause else {
                 return Err(error);
-            }
+            };
             // Whatever the reply said, or would have said: the order tells whether the CA has acted.
             debug!(%error, order = %self.url(), "looking at the order before the CSR is sent again");
-            match (self.refresh().await?.status.clone(), pause) {
-                (OrderStatus::Processing | OrderStatus::Valid, _) => return Ok(()),
-                (OrderStatus::Invalid, _) => return Err(self.failure().await),
-                (OrderStatus::Ready, Some(pause)) => sleep(pause).await,
-                _ => return Err(error),
+            match self.refresh().await?.status {
+                OrderStatus::Processing | OrderStatus::Valid => return Ok(()),
+                OrderStatus::Ready => sleep(pause).await,
+                OrderStatus::Pending => return Err(error),
+                _ => return Err(self.failure().await),
             }
         }
     }
@@ -198,10 +220,13 @@ impl Order {
             if done(&state.status) {
                 return Ok(());
             }
-            if !matches!(
-                state.status,
-                OrderStatus::Pending | OrderStatus::Ready | OrderStatus::Processing
-            ) {
+            let hopeful = match state.status {
+                // An order that the CA has given up stays as it was at some CAs.
+                OrderStatus::Pending | OrderStatus::Ready => !state.has_expired(SystemTime::now()),
+                OrderStatus::Processing => true,
+                _ => false,
+            };
+            if !hopeful {
                 return Err(self.failure().await);
             }
             let Some(pause) = pace.pause(reply.retry_after(), Instant::now()) else {
@@ -216,7 +241,7 @@ impl Order {
         Ok((self.update(&reply)?, reply))
     }
 
-    fn update(&self, reply: &Reply) -> Result<Arc<protocol::Order>, Error> {
+    pub(crate) fn update(&self, reply: &Reply) -> Result<Arc<protocol::Order>, Error> {
         let state = Arc::new(reply.json::<protocol::Order>()?);
         let mut last = self
             .shared
@@ -245,6 +270,9 @@ impl Order {
                 order: self.url().clone(),
                 status: state.status.clone(),
                 problem: state.error.clone(),
+                expired: state
+                    .expires
+                    .filter(|_| state.has_expired(SystemTime::now())),
             }));
         }
         Error::ValidationFailed(Box::new(ValidationFailure {
@@ -257,9 +285,11 @@ impl Order {
     async fn timed_out(&self, operation: Operation, waited: Duration) -> Error {
         let status = self.status();
         let problem = match status {
-            OrderStatus::Pending => self.authorizations().await.ok().and_then(|authorizations| {
-                authorizations.iter().find_map(Authorization::complaint)
-            }),
+            OrderStatus::Pending => {
+                let authorizations = self.authorizations().await.unwrap_or_default();
+                let complaints = authorizations.iter().filter_map(Authorization::complaint);
+                together(complaints.collect())
+            }
             _ => None,
         };
         Error::TimedOut(Box::new(Timeout {
@@ -281,73 +311,13 @@ impl fmt::Debug for Order {
     }
 }
 
-/// Creates an order (RFC 8555 §7.4).
-#[derive(Clone, Debug)]
-#[must_use = "nothing is sent before `create`"]
-pub struct OrderBuilder {
-    account: Account,
-    identifiers: Result<Identifiers, InvalidIdentifier>,
-    request: NewOrder,
-}
-
-impl OrderBuilder {
-    pub(crate) fn new(
-        account: Account,
-        identifiers: Result<Identifiers, InvalidIdentifier>,
-    ) -> Self {
-        Self {
-            account,
-            identifiers,
-            request: NewOrder::default(),
-        }
-    }
-
-    /// Asks for a profile that the CA's directory lists (draft-ietf-acme-profiles).
-    pub fn profile(mut self, profile: impl Into<String>) -> Self {
-        self.request.profile = Some(profile.into());
-        self
-    }
-
-    /// Asks for a certificate that is valid from this time on. Let's Encrypt refuses such orders.
-    pub fn not_before(mut self, time: SystemTime) -> Self {
-        self.request.not_before = Some(time);
-        self
-    }
-
-    /// Asks for a certificate that is valid until this time. Let's Encrypt refuses such orders.
-    pub fn not_after(mut self, time: SystemTime) -> Self {
-        self.request.not_after = Some(time);
-        self
-    }
-
-    /// The identifiers, as they will be sent.
-    pub(crate) fn identifiers(&self) -> Result<&[Identifier], InvalidIdentifier> {
-        self.identifiers.as_deref().map_err(Clone::clone)
-    }
-
-    /// Creates the order.
-    ///
-    /// Fails before anything is sent where a name is invalid. When the reply is lost, the request is
-    /// sent again: the CA then answers with the same order, or makes another and lets the lost one
-    /// expire.
-    pub async fn create(self) -> Result<Order, Error> {
-        let request = NewOrder {
-            identifiers: self.identifiers?.to_vec(),
-            ..self.request
-        };
-        let session = self.account.client().session();
-        let url = session.resource(Resource::NewOrder).await?;
-        let reply = self
-            .account
-            .post(SignedRequest {
-                repeat: true,
-                ..self
-                    .account
-                    .request(Operation::NewOrder, &url, payload(&request)?)
-            })
-            .await?;
-        // The only place where the order's URL is told (CAs leave it out later).
-        let order = reply.location()?;
-        Ok(Order::new(self.account, order, reply.json()?))
+/// Several problems as one.
+fn together(mut problems: Vec<Problem>) -> Option<Problem> {
+    match problems.len() {
+        0 | 1 => problems.pop(),
+        _ => Some(
+            Problem::new(ProblemType::Compound, "several identifiers have problems")
+                .with_subproblems(problems),
+        ),
     }
 }

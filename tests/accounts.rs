@@ -29,8 +29,8 @@ use certwright::transport::TransportFault;
 use certwright::x509::{CertificateKey, Csr, InvalidCsr};
 use certwright::{Account, BoxError, Client, Error, Retry};
 use serde_json::{Value, json};
+use support::account_script::{Asked, BASE, Script, located, refusal, reply, with_header};
 use support::pebble::Pebble;
-use support::script::{Asked, BASE, Script, located, refusal, reply, with_header};
 
 async fn client(pebble: &Pebble) -> Client {
     Client::builder(pebble.directory_url())
@@ -361,7 +361,7 @@ async fn a_lost_reply_to_a_deactivation_is_asked_for_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_deactivation_is_no_success() {
-    type Lookup = fn(&Asked) -> support::script::Answered;
+    type Lookup = fn(&Asked) -> support::account_script::Answered;
     let alive: Lookup = |_| {
         Ok(located(
             reply(200, json!({"status": "valid"})),
@@ -560,7 +560,7 @@ struct Rollover {
 impl Rollover {
     /// `answer` is what comes of the key change, given what a CA that heeds it does.
     async fn new(
-        answer: impl Fn(&Asked, &dyn Fn()) -> support::script::Answered + Send + Sync + 'static,
+        answer: impl Fn(&Asked, &dyn Fn()) -> support::account_script::Answered + Send + Sync + 'static,
     ) -> (Self, Account) {
         let script = Script::default();
         let account = script.account().await;

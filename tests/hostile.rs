@@ -34,6 +34,7 @@ type Answer = Box<dyn Fn(usize) -> Result<Response<Bytes>, TransportError> + Sen
 struct Script {
     answers: Arc<Mutex<HashMap<String, Answer>>>,
     log: Arc<Mutex<Vec<(String, Value)>>>,
+    requests: Arc<Mutex<Vec<Request<Bytes>>>>,
     nonces: Arc<AtomicUsize>,
 }
 
@@ -86,6 +87,7 @@ impl Script {
 #[async_trait::async_trait]
 impl Transport for Script {
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TransportError> {
+        self.requests.lock().unwrap().push(request.clone());
         let path = request.uri().path().to_owned();
         let header = serde_json::from_slice::<Jws>(request.body())
             .ok()
@@ -459,7 +461,7 @@ async fn a_retry_after_of_any_kind() {
             .retry_at
             .map(|time| time.duration_since(before).unwrap_or_default());
         match (found, expected) {
-            (None, None) => assert_eq!(error.retry(), Retry::Never),
+            (None, None) => assert_eq!(error.retry(), Retry::Later),
             (Some(found), Some(expected)) => {
                 let difference = found.abs_diff(expected);
                 assert!(difference < Duration::from_secs(60), "{value}: {found:?}");
@@ -693,6 +695,43 @@ async fn an_order_that_is_not_ready_is_read_again() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_order_that_is_ready_after_all_is_finalized_again() {
+    let not_ready = r#"{"type": "urn:ietf:params:acme:error:orderNotReady"}"#;
+    let script = Script::default();
+    script.on("/order/1/finalize", |before| match before {
+        0 => Ok(reply(403, not_ready)),
+        _ => Ok(good("/order/1/finalize")),
+    });
+    script.on("/certificate/1", |_| Ok(reply(200, "")));
+    let account = script.account().await.unwrap();
+    let order = account.new_order(["example.com"]).create().await.unwrap();
+    let key = CertificateKey::generate().unwrap();
+    let csr = Csr::new(&key, &order.state().identifiers).unwrap();
+    let error = order.finalize(&csr).await.unwrap_err();
+    assert!(matches!(error, Error::Certificate(_)), "{error:?}");
+    assert_eq!(script.count("/order/1/finalize"), 2);
+}
+
+#[tokio::test]
+async fn an_order_that_has_failed_is_not_finalized() {
+    let script = Script::default();
+    let mut failed = order("invalid");
+    failed["error"] = json!({"type": "urn:ietf:params:acme:error:caa", "detail": "CAA forbids"});
+    script.on_json("/order/1", failed);
+    let account = script.account().await.unwrap();
+    let order = account.new_order(["example.com"]).create().await.unwrap();
+    order.refresh().await.unwrap();
+    let key = CertificateKey::generate().unwrap();
+    let csr = Csr::new(&key, &order.state().identifiers).unwrap();
+    let error = order.finalize(&csr).await.unwrap_err();
+    assert!(
+        error.to_string().contains("is invalid: caa: CAA forbids"),
+        "{error}"
+    );
+    assert_eq!(script.count("/order/1/finalize"), 0);
+}
+
 #[tokio::test]
 async fn an_order_is_signed_by_the_account_for_the_urls_as_they_came() {
     let script = Script::default();
@@ -711,4 +750,77 @@ async fn an_order_is_signed_by_the_account_for_the_urls_as_they_came() {
     assert_eq!(header["url"], json!(odd));
     assert_eq!(header["kid"], json!(format!("{BASE}/account/1")));
     assert_eq!(header.get("jwk"), None);
+}
+
+#[tokio::test]
+async fn each_request_has_the_form_that_cas_demand() {
+    let script = Script::default();
+    script.on("/certificate/1", |_| Ok(reply(200, "")));
+    let account = script.account().await.unwrap();
+    let order = account.new_order(["example.com"]).create().await.unwrap();
+    let authorizations = order.authorizations().await.unwrap();
+    let challenge = authorizations[0].challenge(ChallengeType::Http01).unwrap();
+    challenge.ready().await.unwrap();
+    order.wait_ready().await.unwrap();
+    let key = CertificateKey::generate().unwrap();
+    let csr = Csr::new(&key, &order.state().identifiers).unwrap();
+    order.finalize(&csr).await.unwrap_err();
+
+    let requests = script.requests.lock().unwrap();
+    for request in requests.iter() {
+        let headers = request.headers();
+        assert!(
+            headers["user-agent"]
+                .to_str()
+                .unwrap()
+                .contains("certwright/")
+        );
+        assert_eq!(headers["accept-language"], "en");
+        assert!(!headers.contains_key("replay-nonce"), "it is for replies");
+        if request.method() != "POST" {
+            assert!(request.method() == "GET" || request.method() == "HEAD");
+            assert!(request.body().is_empty());
+            continue;
+        }
+
+        assert_eq!(headers["content-type"], "application/jose+json");
+        let path = request.uri().path();
+        let jws: Jws = serde_json::from_slice(request.body()).unwrap();
+        let header = jws.header().unwrap();
+        assert_eq!(header.url, format!("{BASE}{path}"));
+        assert!(header.nonce.is_some());
+        assert_eq!(header.jwk.is_some(), path == "/new-account");
+        assert_ne!(header.kid.is_some(), path == "/new-account");
+        let payload = jws.payload().unwrap();
+        match path {
+            "/order/1" | "/authorization/1" | "/certificate/1" => assert_eq!(payload, b""),
+            "/challenge/1" => assert_eq!(payload, b"{}"),
+            _ => assert!(payload.starts_with(b"{")),
+        }
+        let pem = headers.get("accept").map(|value| value.as_bytes());
+        let wanted =
+            (path == "/certificate/1").then_some(&b"application/pem-certificate-chain"[..]);
+        assert_eq!(pem, wanted);
+    }
+    assert_eq!(requests.len(), 9);
+}
+
+#[tokio::test]
+async fn an_authorization_that_is_listed_twice_is_fetched_once() {
+    let script = Script::default();
+    let mut repeated = order("pending");
+    let url = format!("{BASE}/authorization/1");
+    repeated["authorizations"] = json!([url, url, url]);
+    script.on("/new-order", move |_| {
+        let location = format!("{BASE}/order/1");
+        Ok(with_header(
+            reply(201, &repeated.to_string()),
+            "location",
+            &location,
+        ))
+    });
+    let account = script.account().await.unwrap();
+    let order = account.new_order(["example.com"]).create().await.unwrap();
+    assert_eq!(order.authorizations().await.unwrap().len(), 1);
+    assert_eq!(script.count("/authorization/1"), 1);
 }

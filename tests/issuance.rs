@@ -23,7 +23,7 @@ use certwright::issuance::Event;
 use certwright::jose::AccountKey;
 use certwright::protocol::{ChallengeType, Identifier, OrderStatus};
 use certwright::solver::{ChallengeSolver, Http01Server, Presentation};
-use certwright::test_ca::{Issuance, LoggedRequest, ResourceKind, TestCa, Validation};
+use certwright::test_ca::{BadChain, Issuance, LoggedRequest, ResourceKind, TestCa, Validation};
 use certwright::x509::CertificateKey;
 use certwright::{Account, BoxError, Client, Error, Retry};
 use tokio::sync::Notify;
@@ -254,6 +254,36 @@ async fn the_key_is_told_before_the_ca_hears_of_it() {
         .await
         .unwrap();
     assert_eq!(issued.key().public_key_info(), own.public_key_info());
+}
+
+#[tokio::test]
+async fn a_chain_that_was_not_asked_for_is_refused() {
+    use certwright::x509::InvalidChain;
+
+    let Setup {
+        ca,
+        server,
+        account,
+    } = warm().await;
+    for (bad, expected) in [
+        (BadChain::OtherKey, "for another key"),
+        (BadChain::OtherNames, "for other names"),
+        (BadChain::Expired, "expired at"),
+        (BadChain::NotYetValid, "not valid before"),
+        (BadChain::Unlinked, "not issued by the next one"),
+        (BadChain::Truncated, "ends within a certificate"),
+        (BadChain::Html, "text that is not part of a certificate"),
+    ] {
+        ca.set_bad_chain(bad);
+        let issuance = account.issue(["example.com"]).solver(server.clone());
+        let error = issuance.await.unwrap_err();
+        let Error::Certificate(refused) = &error else {
+            panic!("{bad:?}: {error:?}");
+        };
+        assert!(error.to_string().contains(expected), "{bad:?}: {error}");
+        let other_key = matches!(refused.fault, InvalidChain::OtherKey);
+        assert_eq!(other_key, matches!(bad, BadChain::OtherKey));
+    }
 }
 
 #[tokio::test]

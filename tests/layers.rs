@@ -11,6 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["protocol"],
     &["jose"],
     &["x509"],
+    &["renewal"],
     &["transport"],
     &["session"],
     &[
@@ -20,6 +21,9 @@ const LAYERS: &[&[&str]] = &[
         "authorization",
         "challenge",
         "certificate",
+        "auto_renewal",
+        "delegation",
+        "directories",
         "import",
     ],
     &["solver"],

@@ -1,6 +1,6 @@
 //! The minimum Rust version that the manifest states is enough for every crate that it brings along.
 
-#![allow(clippy::expect_used, clippy::panic)]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::collections::HashMap;
 use std::process::Command;

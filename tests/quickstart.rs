@@ -1,6 +1,11 @@
 //! The README's main job: the quickstart, run as a newcomer runs it.
 
-#![allow(clippy::expect_used, clippy::unwrap_used)]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
 
 mod support;
 

@@ -3,9 +3,9 @@ use std::fmt;
 use crate::certificate::Certificate;
 use crate::error::BoxError;
 use crate::order::Order;
-use crate::protocol::Identifier;
+use crate::protocol::{Identifier, Problem};
 use crate::solver::Presentation;
-use crate::x509::CertificateKey;
+use crate::x509::{CertificateKey, Csr};
 
 /// A step of an issuance, for a program that shows progress or keeps what it would need to resume.
 ///
@@ -13,10 +13,26 @@ use crate::x509::CertificateKey;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// The CA refuses to order a certificate for the identifier, and the issuance goes on without
+    /// it, as it was allowed to.
+    Dropped {
+        /// The identifier.
+        identifier: &'a Identifier,
+        /// What the CA says of it.
+        problem: &'a Problem,
+    },
     /// The order exists. Its URL is all that is needed to take it up again.
     OrderCreated {
         /// The order.
         order: &'a Order,
+    },
+    /// The CA refused an order that replaces the certificate it was told of, so this one replaces
+    /// none (RFC 9773 §5).
+    ReplacementRefused {
+        /// The order.
+        order: &'a Order,
+        /// What the CA says.
+        problem: &'a Problem,
     },
     /// The account proved control of the identifier before, and the CA still counts it.
     AlreadyAuthorized {
@@ -45,6 +61,13 @@ pub enum Event<'a> {
         /// The certificate's key. Whoever must not lose it stores it now.
         key: &'a CertificateKey,
     },
+    /// The caller's CSR is about to be sent.
+    FinalizingCsr {
+        /// The order.
+        order: &'a Order,
+        /// The CSR.
+        csr: &'a Csr,
+    },
     /// The certificate is there, and checked.
     Issued {
         /// The certificate.
@@ -62,8 +85,15 @@ pub enum Event<'a> {
 impl fmt::Display for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Dropped {
+                identifier,
+                problem,
+            } => write!(f, "going on without {identifier}: {problem}"),
             Self::OrderCreated { order } => {
                 write!(f, "order {} is {}", order.url(), order.status())
+            }
+            Self::ReplacementRefused { problem, .. } => {
+                write!(f, "the order replaces no certificate: {problem}")
             }
             Self::AlreadyAuthorized { identifier } => {
                 write!(f, "{identifier} is authorized already")
@@ -81,7 +111,7 @@ impl fmt::Display for Event<'_> {
                 presentation.challenge().kind
             ),
             Self::Validated { .. } => f.write_str("the CA has validated all identifiers"),
-            Self::Finalizing { order, .. } => {
+            Self::Finalizing { order, .. } | Self::FinalizingCsr { order, .. } => {
                 write!(f, "sending the CSR for order {}", order.url())
             }
             Self::Issued { certificate } => write!(f, "certificate {} issued", certificate.url()),

@@ -1,6 +1,7 @@
 //! One certificate, from names to a checked chain, built upon the public parts of the other layers.
 
 mod event;
+mod flow;
 mod presented;
 
 use std::fmt;
@@ -9,19 +10,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
-use tracing::info;
-
 pub use self::event::Event;
-use self::presented::Presented;
+use self::flow::Flow;
 use crate::account::Account;
-use crate::authorization::Authorization;
 use crate::certificate::Certificate;
-use crate::error::{Error, NoSolver, Operation, SolverFailure, SolverStep, Timeout};
-use crate::order::{Order, OrderBuilder};
-use crate::protocol::{AuthorizationStatus, Identifier, InvalidIdentifier, OrderStatus};
-use crate::solver::{ChallengeSolver, Presentation};
-use crate::x509::{CertificateChain, CertificateKey, Csr};
+use crate::error::Error;
+use crate::order::Order;
+use crate::protocol::{Identifier, InvalidIdentifier, Problem};
+use crate::solver::ChallengeSolver;
+use crate::x509::{CertificateChain, CertificateKey, ChainChoice, Csr, InvalidCsr};
 
 impl Account {
     /// Begins the issuance of a certificate for these names.
@@ -43,268 +40,194 @@ impl Account {
         I: IntoIterator<Item: TryInto<Identifier, Error: Into<InvalidIdentifier>>>,
     {
         Issuance {
-            account: self.clone(),
-            order: self.new_order(identifiers),
-            solvers: Vec::new(),
-            key: None,
-            timeout: Self::ISSUE_TIMEOUT,
-            observer: None,
+            request: CertificateKey::generate().map_err(Error::from),
+            flow: Flow::new(self.clone(), self.new_order(identifiers)),
         }
     }
 
-    const ISSUE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+    /// Begins the issuance of a certificate for a CSR that was made elsewhere, for the names that it
+    /// holds. Its key stays where it is.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "http-01")]
+    /// # async fn example(account: certwright::Account) -> Result<(), Box<dyn std::error::Error>> {
+    /// use certwright::solver::Http01Server;
+    /// use certwright::x509::Csr;
+    ///
+    /// let csr = Csr::from_der(&std::fs::read("request.der")?)?;
+    /// let issued = account
+    ///     .issue_csr(csr)
+    ///     .solver(Http01Server::on_port(80).await?)
+    ///     .await?;
+    /// std::fs::write("chain.pem", issued.chain().pem())?;
+    /// # Ok(()) }
+    /// ```
+    pub fn issue_csr(&self, csr: Csr) -> Issuance<Csr> {
+        let other = csr
+            .identifiers()
+            .iter()
+            .find_map(|identifier| match identifier {
+                Identifier::Other(_) => Some(InvalidCsr::Identifier(identifier.to_string())),
+                _ => None,
+            });
+        Issuance {
+            flow: Flow::new(self.clone(), self.new_order(csr.identifiers())),
+            request: match other {
+                Some(fault) => Err(fault.into()),
+                None => Ok(csr),
+            },
+        }
+    }
 }
 
 /// The issuance of one certificate. Await it to run it.
 ///
 /// It creates the order; presents the answers to all challenges side by side; tells the CA that they
 /// are ready; polls the order; sends a CSR; downloads the chain and checks it; and takes the answers
-/// away again, whatever happened before.
+/// away again, whatever happened before. What the CA has done already, such as to authorize a name
+/// or to validate the whole order, is not done again.
 ///
 /// Dropped halfway, it still takes the answers away, in a task of its own.
+///
+/// `R` is what the certificate is requested by: a key of certwright's, or a [`Csr`] of the caller's.
 #[must_use = "nothing happens before it is awaited"]
-pub struct Issuance {
-    account: Account,
-    order: OrderBuilder,
-    solvers: Vec<Arc<dyn ChallengeSolver>>,
-    key: Option<CertificateKey>,
-    timeout: Duration,
-    observer: Option<Observer>,
+pub struct Issuance<R = CertificateKey> {
+    request: Result<R, Error>,
+    flow: Flow,
 }
 
-type Observer = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
-
 impl Issuance {
+    /// Uses this key. By default a new one is generated for each certificate; [`Event::Finalizing`]
+    /// hands it out before the CA hears of it.
+    pub fn key(mut self, key: CertificateKey) -> Self {
+        self.request = Ok(key);
+        self
+    }
+
+    /// Goes on without those identifiers that the CA refuses to order, where this function agrees
+    /// to each of them; it is given what the CA says of it.
+    ///
+    /// Off by default: a certificate lacks no name that was asked for. [`Event::Dropped`] tells what
+    /// was left out. It helps only where the CA tells the identifiers apart, by subproblems
+    /// (RFC 8555 §6.7.1), and only before validation: a name that the CA could not validate makes
+    /// the issuance fail all the same.
+    pub fn drop_rejected(
+        mut self,
+        consent: impl Fn(&Identifier, &Problem) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.flow.consent = Some(Arc::new(consent));
+        self
+    }
+
+    async fn run(self) -> Result<Issued, Error> {
+        let key = self.request?;
+        let flow = self.flow;
+        let deadline = flow.deadline();
+        let order = flow
+            .validated_order(key.public_key_info(), deadline)
+            .await?;
+        let csr = Csr::new(&key, &order.state().identifiers)?;
+        flow.emit(&Event::Finalizing {
+            order: &order,
+            key: &key,
+        });
+        let certificate = flow.finalize(&order, &csr, deadline).await?;
+        Ok(Issued {
+            certificate,
+            request: key,
+            order,
+        })
+    }
+}
+
+impl Issuance<Csr> {
+    async fn run(self) -> Result<Issued<Csr>, Error> {
+        let csr = self.request?;
+        let flow = self.flow;
+        let deadline = flow.deadline();
+        let order = flow
+            .validated_order(csr.public_key_info(), deadline)
+            .await?;
+        flow.emit(&Event::FinalizingCsr {
+            order: &order,
+            csr: &csr,
+        });
+        let certificate = flow.finalize(&order, &csr, deadline).await?;
+        Ok(Issued {
+            certificate,
+            request: csr,
+            order,
+        })
+    }
+}
+
+impl<R> Issuance<R> {
     /// Adds a solver. For each identifier the first is taken that can solve a challenge which the
     /// CA offers.
     pub fn solver(mut self, solver: impl ChallengeSolver) -> Self {
-        self.solvers.push(Arc::new(solver));
+        self.flow.solvers.push(Arc::new(solver));
         self
     }
 
     /// Adds a solver that is shared already.
     pub fn shared_solver(mut self, solver: Arc<dyn ChallengeSolver>) -> Self {
-        self.solvers.push(solver);
+        self.flow.solvers.push(solver);
         self
     }
 
-    /// Uses this key. By default a new one is generated for each certificate; [`Event::Finalizing`]
-    /// hands it out before the CA hears of it.
-    pub fn key(mut self, key: CertificateKey) -> Self {
-        self.key = Some(key);
-        self
-    }
-
-    /// Asks for a profile that the CA's directory lists (draft-ietf-acme-profiles).
+    /// Asks for a profile; see [`OrderBuilder::profile`].
     pub fn profile(mut self, profile: impl Into<String>) -> Self {
-        self.order = self.order.profile(profile);
+        self.flow.order = self.flow.order.profile(profile);
+        self
+    }
+
+    /// Asks for the first of these profiles that the CA has; see [`OrderBuilder::profiles`].
+    pub fn profiles(mut self, profiles: impl IntoIterator<Item: Into<String>>) -> Self {
+        self.flow.order = self.flow.order.profiles(profiles);
+        self
+    }
+
+    /// Takes whichever profile the CA chooses, where it has none of those asked for.
+    pub fn or_default_profile(mut self) -> Self {
+        self.flow.order = self.flow.order.or_default_profile();
+        self
+    }
+
+    /// Tells the CA which certificate the new one replaces; see [`OrderBuilder::replaces`].
+    pub fn replaces(mut self, certificate_id: impl Into<String>) -> Self {
+        self.flow.order = self.flow.order.replaces(certificate_id);
+        self
+    }
+
+    /// Takes this one of the chains that the CA offers. Where it offers no such chain, the one that
+    /// it offers first is taken, with a warning in the log, and
+    /// [`Certificate::is_as_chosen`](crate::Certificate::is_as_chosen) says so.
+    pub fn chain(mut self, choice: ChainChoice) -> Self {
+        self.flow.chain = choice;
+        self.flow.chain_required = false;
+        self
+    }
+
+    /// Takes this one of the chains that the CA offers, and no other. Where it offers no such chain,
+    /// the issuance ends in [`Error::NoChain`], which says where the certificate is. Its key is
+    /// handed out by [`Event::Finalizing`] only.
+    pub fn require_chain(mut self, choice: ChainChoice) -> Self {
+        self.flow.chain = choice;
+        self.flow.chain_required = true;
         self
     }
 
     /// How long all of it may take, from the order to the certificate. Default: 10 minutes. Taking
     /// the answers away comes on top.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.flow.timeout = timeout;
         self
     }
 
     /// Calls this with each step, as it happens, to show progress. It must not block.
     pub fn on_event(mut self, observer: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
-        self.observer = Some(Arc::new(observer));
+        self.flow.observer = Some(Arc::new(observer));
         self
-    }
-
-    async fn run(self) -> Result<Issued, Error> {
-        // A solver that can't solve anything for a name is better known before there is an order.
-        for identifier in self.order.identifiers()? {
-            self.check_solvable(identifier)?;
-        }
-        let start = Instant::now();
-        let deadline = start
-            .checked_add(self.timeout)
-            .unwrap_or(start + Account::ISSUE_TIMEOUT);
-        let key = match &self.key {
-            Some(key) => key.clone(),
-            None => CertificateKey::generate()?,
-        };
-        self.account.check_key(key.public_key_info())?;
-
-        let creation = timeout_at(deadline, self.order.clone().create()).await;
-        let order = creation.unwrap_or_else(|_| {
-            let url = self.account.client().session().directory_url();
-            Err(Error::TimedOut(Box::new(Timeout {
-                operation: Operation::NewOrder,
-                url: url.clone(),
-                waited: self.timeout,
-                status: None,
-                problem: None,
-            })))
-        })?;
-        self.emit(&Event::OrderCreated { order: &order });
-
-        if order.status() == OrderStatus::Pending {
-            self.prove_control(&order, deadline).await?;
-        }
-        let csr = Csr::new(&key, &order.state().identifiers)?;
-        self.emit(&Event::Finalizing {
-            order: &order,
-            key: &key,
-        });
-        let left = deadline.saturating_duration_since(Instant::now());
-        let certificate = order.finalize_within(&csr, left).await?;
-        info!(order = %order.url(), certificate = %certificate.url(), "issued");
-        self.emit(&Event::Issued {
-            certificate: &certificate,
-        });
-        Ok(Issued {
-            certificate,
-            key,
-            order,
-        })
-    }
-
-    async fn prove_control(&self, order: &Order, deadline: Instant) -> Result<(), Error> {
-        let presented = Presented::default();
-        let result = self.solve(order, deadline, &presented).await;
-        // Whatever happened: the order's fate is known, or of no interest any more.
-        for (presentation, error) in presented.clean_up().await {
-            self.emit(&Event::CleanUpFailed {
-                identifier: presentation.identifier(),
-                error: &error,
-            });
-        }
-        result
-    }
-
-    async fn solve(
-        &self,
-        order: &Order,
-        deadline: Instant,
-        presented: &Presented,
-    ) -> Result<(), Error> {
-        let preparing = async {
-            let tasks = self.choose(&order.authorizations().await?)?;
-            self.present(&tasks, presented).await?;
-            self.tell_ready(&tasks).await
-        };
-        let prepared = timeout_at(deadline, preparing).await;
-        prepared.unwrap_or_else(|_| {
-            Err(Error::TimedOut(Box::new(Timeout {
-                operation: Operation::Challenge,
-                url: order.url().clone(),
-                waited: self.timeout,
-                status: Some(order.status().to_string()),
-                problem: None,
-            })))
-        })?;
-
-        let left = deadline.saturating_duration_since(Instant::now());
-        order.wait_ready_within(left).await?;
-        self.emit(&Event::Validated { order });
-        Ok(())
-    }
-
-    /// For each authorization that is not valid yet, a solver and the challenge for it.
-    fn choose(&self, authorizations: &[Authorization]) -> Result<Vec<Task>, Error> {
-        let mut tasks = Vec::new();
-        for authorization in authorizations {
-            let identifier = authorization.identifier();
-            if *authorization.status() == AuthorizationStatus::Valid {
-                self.emit(&Event::AlreadyAuthorized {
-                    identifier: &identifier,
-                });
-                continue;
-            }
-            let offered = authorization.offered();
-            let choice = self.solvers.iter().find_map(|solver| {
-                let kind = offered
-                    .iter()
-                    .find(|kind| solver.can_solve(&identifier, kind))?;
-                Some((solver.clone(), kind.clone()))
-            });
-            let (solver, kind) = choice.ok_or_else(|| {
-                Error::NoSolver(Box::new(NoSolver {
-                    identifier: identifier.clone(),
-                    offered,
-                }))
-            })?;
-            let challenge = authorization.challenge(kind)?;
-            let presentation = Presentation::new(
-                identifier,
-                challenge.state().clone(),
-                self.account.url().clone(),
-                self.account.thumbprint(),
-            )
-            .map_err(|error| Error::reply(Operation::Authorization, authorization.url(), error))?;
-            tasks.push(Task {
-                solver,
-                challenge,
-                presentation: Arc::new(presentation),
-            });
-        }
-        Ok(tasks)
-    }
-
-    /// Presents every answer before waiting for any to be seen.
-    async fn present(&self, tasks: &[Task], presented: &Presented) -> Result<(), Error> {
-        let client = self.account.client();
-        let presentations = tasks.iter().map(|task| async move {
-            // From here on it is taken away again, also where presenting it fails halfway.
-            presented.add(task.solver.clone(), task.presentation.clone());
-            let result = task.solver.present(&task.presentation).await;
-            result.map_err(|error| task.failed(SolverStep::Present, error))?;
-            self.emit(&Event::Presented {
-                presentation: &task.presentation,
-            });
-            Ok(())
-        });
-        client.side_by_side(presentations.collect()).await?;
-        let waits = tasks.iter().map(|task| async move {
-            let result = task.solver.wait(&task.presentation).await;
-            result.map_err(|error| task.failed(SolverStep::Wait, error))
-        });
-        client.side_by_side(waits.collect()).await?;
-        Ok(())
-    }
-
-    async fn tell_ready(&self, tasks: &[Task]) -> Result<(), Error> {
-        let requests = tasks.iter().map(|task| async move {
-            task.challenge.ready().await?;
-            self.emit(&Event::ChallengeReady {
-                presentation: &task.presentation,
-            });
-            Ok(())
-        });
-        self.account
-            .client()
-            .side_by_side(requests.collect())
-            .await?;
-        Ok(())
-    }
-
-    fn check_solvable(&self, identifier: &Identifier) -> Result<(), Error> {
-        let known = crate::protocol::ChallengeType::KNOWN;
-        let solvable = self
-            .solvers
-            .iter()
-            .any(|solver| known.iter().any(|kind| solver.can_solve(identifier, kind)));
-        // A solver for a type without a name here can only be asked once the CA has offered it.
-        let wildcard_or_address =
-            identifier.is_wildcard() || matches!(identifier, Identifier::Ip(_));
-        match solvable || (!self.solvers.is_empty() && !wildcard_or_address) {
-            true => Ok(()),
-            false => Err(Error::NoSolver(Box::new(NoSolver {
-                identifier: identifier.clone(),
-                offered: Vec::new(),
-            }))),
-        }
-    }
-
-    fn emit(&self, event: &Event<'_>) {
-        tracing::debug!(%event);
-        if let Some(observer) = &self.observer {
-            observer(event);
-        }
     }
 }
 
@@ -317,49 +240,49 @@ impl IntoFuture for Issuance {
     }
 }
 
-impl fmt::Debug for Issuance {
+impl IntoFuture for Issuance<Csr> {
+    type Output = Result<Issued<Csr>, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl<R> fmt::Debug for Issuance<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Issuance")
-            .field("order", &self.order)
+            .field("order", &self.flow.order)
             .finish_non_exhaustive()
     }
 }
 
-/// A challenge, and the solver for it.
-struct Task {
-    solver: Arc<dyn ChallengeSolver>,
-    challenge: crate::challenge::Challenge,
-    presentation: Arc<Presentation>,
-}
-
-impl Task {
-    fn failed(&self, step: SolverStep, source: crate::BoxError) -> Error {
-        Error::Solver(Box::new(SolverFailure {
-            identifier: self.presentation.identifier().clone(),
-            challenge_type: self.challenge.kind().clone(),
-            step,
-            source,
-        }))
-    }
-}
-
-/// A certificate, with its key: what an [`Issuance`] ends in.
+/// A certificate, with what it was requested by: what an [`Issuance`] ends in.
 #[derive(Clone, Debug)]
-pub struct Issued {
+pub struct Issued<R = CertificateKey> {
     certificate: Certificate,
-    key: CertificateKey,
+    request: R,
     order: Order,
 }
 
 impl Issued {
+    /// The certificate's key.
+    pub fn key(&self) -> &CertificateKey {
+        &self.request
+    }
+}
+
+impl Issued<Csr> {
+    /// The CSR that the certificate was issued for.
+    pub fn csr(&self) -> &Csr {
+        &self.request
+    }
+}
+
+impl<R> Issued<R> {
     /// The certificate chain, checked against the names, the key and the time.
     pub fn chain(&self) -> &CertificateChain {
         self.certificate.chain()
-    }
-
-    /// The certificate's key.
-    pub fn key(&self) -> &CertificateKey {
-        &self.key
     }
 
     /// The certificate, as the CA keeps it.

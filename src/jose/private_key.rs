@@ -268,7 +268,7 @@ impl PrivateKey {
             .map_err(|_| InvalidKey(KeyFault::Pkcs8))
     }
 
-    pub(super) fn algorithm(&self) -> SignatureAlgorithm {
+    pub(crate) fn algorithm(&self) -> SignatureAlgorithm {
         match self {
             Self::P256(_) => SignatureAlgorithm::Es256,
             #[cfg(feature = "p384")]
@@ -280,7 +280,7 @@ impl PrivateKey {
         }
     }
 
-    pub(super) fn public_key(&self) -> Result<Jwk, InvalidKey> {
+    pub(crate) fn public_key(&self) -> Result<Jwk, InvalidKey> {
         let octets = |field: Option<&[u8]>| {
             field
                 .map(Base64Url::from)
@@ -321,7 +321,7 @@ impl PrivateKey {
         }
     }
 
-    pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, BoxError> {
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, BoxError> {
         match self {
             Self::P256(key) => {
                 let signature: p256::ecdsa::Signature = key.try_sign(message)?;

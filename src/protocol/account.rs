@@ -30,6 +30,10 @@ pub struct Account {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orders: Option<Url>,
 
+    /// The list of what others let this account order in their stead (RFC 9115 §2.3.1.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegations: Option<Url>,
+
     /// Members that certwright has no name for.
     #[serde(flatten)]
     pub other: Map<String, Value>,

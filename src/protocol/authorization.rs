@@ -34,6 +34,15 @@ pub struct Authorization {
     #[serde(default, deserialize_with = "null_as_default")]
     pub wildcard: bool,
 
+    /// Whether the authorization counts for every name below the identifier too (RFC 9444 §4.1).
+    #[serde(
+        rename = "subdomainAuthAllowed",
+        default,
+        deserialize_with = "null_as_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub subdomain_auth_allowed: bool,
+
     /// Members that certwright has no name for.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -52,6 +61,7 @@ impl Authorization {
             expires: None,
             challenges,
             wildcard,
+            subdomain_auth_allowed: false,
             other: Map::new(),
         }
     }
@@ -83,6 +93,29 @@ open_enum! {
     }
 }
 
+/// The request for an authorization before any order (RFC 8555 §7.4.1).
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct NewAuthorization {
+    /// What to prove control of. No wildcard.
+    pub identifier: Identifier,
+
+    /// Ask that the authorization count for every name below the identifier too (RFC 9444 §4.2).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub subdomain_auth_allowed: bool,
+}
+
+impl NewAuthorization {
+    /// A request for this identifier alone.
+    pub fn new(identifier: Identifier) -> Self {
+        Self {
+            identifier,
+            subdomain_auth_allowed: false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,5 +135,22 @@ mod tests {
             .unwrap();
             assert_eq!(authorization.identifier().value(), expected);
         }
+    }
+
+    #[test]
+    fn counts_for_subdomains_where_it_says_so() {
+        let authorization: Authorization = serde_json::from_str(
+            r#"{"status":"valid","identifier":{"type":"dns","value":"example.org"},
+                "subdomainAuthAllowed":true,"challenges":[]}"#,
+        )
+        .unwrap();
+        assert!(authorization.subdomain_auth_allowed && authorization.other.is_empty());
+
+        let mut request = NewAuthorization::new("example.org".parse().unwrap());
+        request.subdomain_auth_allowed = true;
+        assert_eq!(
+            serde_json::to_string(&request).unwrap(),
+            r#"{"identifier":{"type":"dns","value":"example.org"},"subdomainAuthAllowed":true}"#
+        );
     }
 }

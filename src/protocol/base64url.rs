@@ -83,3 +83,38 @@ impl<'de> Deserialize<'de> for Base64Url {
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("not base64url without padding")]
 pub struct InvalidBase64Url;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors() {
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/vectors/base64url.json")).unwrap();
+        let cases = vectors["cases"].as_array().unwrap();
+        assert!(cases.len() >= 14);
+        for case in cases {
+            let text = case["base64url"].as_str().unwrap();
+            let decoded = Base64Url::decode(text);
+            if case["valid"] == false {
+                assert_eq!(decoded, Err(InvalidBase64Url), "{text}");
+                continue;
+            }
+            let decoded = decoded.unwrap();
+            let hex: String = decoded
+                .0
+                .iter()
+                .map(|octet| format!("{octet:02x}"))
+                .collect();
+            assert_eq!(hex, case["octets_hex"].as_str().unwrap());
+            assert_eq!(decoded.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn refuses_bits_that_say_nothing() {
+        // The last character has bits beyond the last octet, so two texts would mean the same.
+        assert_eq!(Base64Url::decode("Zh"), Err(InvalidBase64Url));
+    }
+}

@@ -4,7 +4,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Url, null_as_default};
+use super::{AutoRenewalLimits, Url, null_as_default};
 
 /// Where a CA's resources are, and what it says of itself (RFC 8555 §7.1.1).
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -152,9 +152,88 @@ pub struct Meta {
     )]
     pub profiles: BTreeMap<String, String>,
 
+    /// The CA takes orders that renew by themselves, within these limits (RFC 8739 §3.2).
+    #[serde(
+        rename = "auto-renewal",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub auto_renewal: Option<AutoRenewalLimits>,
+
+    /// The CA takes orders under a delegation (RFC 9115 §2.3.3).
+    #[serde(
+        rename = "delegation-enabled",
+        default,
+        deserialize_with = "null_as_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub delegation_enabled: bool,
+
+    /// Certificates that do not renew by themselves can be had by a GET without a signature too,
+    /// where an order asks for it (RFC 9115 §2.3.5).
+    #[serde(
+        rename = "allow-certificate-get",
+        default,
+        deserialize_with = "null_as_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub allow_certificate_get: bool,
+
+    /// An authorization can count for the names below its identifier too (RFC 9444 §4.3).
+    #[serde(
+        default,
+        deserialize_with = "null_as_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub subdomain_auth_allowed: bool,
+
     /// Members that certwright has no name for.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+impl Meta {
+    /// Whether the CA says that it has an extension.
+    pub fn offers(&self, extension: Extension) -> bool {
+        match extension {
+            Extension::AutoRenewal => self.auto_renewal.is_some(),
+            Extension::AutoRenewalGet => self
+                .auto_renewal
+                .as_ref()
+                .is_some_and(|limits| limits.allow_certificate_get),
+            Extension::CertificateGet => self.allow_certificate_get,
+            Extension::Delegation => self.delegation_enabled,
+            Extension::SubdomainAuthorization => self.subdomain_auth_allowed,
+        }
+    }
+}
+
+/// What a CA can offer beyond RFC 8555, and says in its directory's `meta`.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Extension {
+    /// Orders that renew by themselves (RFC 8739).
+    AutoRenewal,
+    /// Their certificates by a GET without a signature (RFC 8739 §3.4).
+    AutoRenewalGet,
+    /// Other certificates by a GET without a signature (RFC 9115 §2.3.5).
+    CertificateGet,
+    /// Orders under a delegation (RFC 9115).
+    Delegation,
+    /// Authorizations that count for subdomains (RFC 9444).
+    SubdomainAuthorization,
+}
+
+impl fmt::Display for Extension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AutoRenewal => "orders that renew by themselves (RFC 8739)",
+            Self::AutoRenewalGet => "renewed certificates by an unsigned GET (RFC 8739 §3.4)",
+            Self::CertificateGet => "certificates by an unsigned GET (RFC 9115 §2.3.5)",
+            Self::Delegation => "orders under a delegation (RFC 9115)",
+            Self::SubdomainAuthorization => "authorizations that count for subdomains (RFC 9444)",
+        })
+    }
 }
 
 #[cfg(test)]
@@ -187,5 +266,31 @@ mod tests {
         assert!(meta.external_account_required);
         assert_eq!(meta.profiles["shortlived"], "6 days");
         assert!(meta.other.contains_key("new"));
+    }
+
+    #[test]
+    fn tells_which_extensions_there_are() {
+        let all = [
+            Extension::AutoRenewal,
+            Extension::AutoRenewalGet,
+            Extension::CertificateGet,
+            Extension::Delegation,
+            Extension::SubdomainAuthorization,
+        ];
+        assert!(
+            all.iter()
+                .all(|&extension| !Meta::default().offers(extension))
+        );
+        let meta: Meta = serde_json::from_str(
+            r#"{"auto-renewal":{"min-lifetime":86400,"max-duration":31536000,
+                "allow-certificate-get":true},"delegation-enabled":true,
+                "allow-certificate-get":true,"subdomainAuthAllowed":true}"#,
+        )
+        .unwrap();
+        assert!(all.iter().all(|&extension| meta.offers(extension)));
+        assert!(meta.other.is_empty());
+        let limits = meta.auto_renewal.unwrap();
+        assert_eq!(limits.min_lifetime.as_secs(), 86_400);
+        assert_eq!(limits.max_duration.as_secs(), 31_536_000);
     }
 }

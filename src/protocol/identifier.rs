@@ -248,6 +248,19 @@ impl DnsName {
     pub(crate) fn wildcard(&self) -> Self {
         Self(format!("*.{}", self.base()))
     }
+
+    /// The wildcard that covers this name.
+    fn parent_wildcard(&self) -> Option<Self> {
+        let (_, parent) = self.base().split_once('.')?;
+        Some(Self(format!("*.{parent}")))
+    }
+
+    /// Whether this name is below another: `a.b.example` is below `example` and `b.example`.
+    pub(crate) fn is_below(&self, ancestor: &Self) -> bool {
+        self.base()
+            .strip_suffix(ancestor.as_str())
+            .is_some_and(|rest| rest.ends_with('.'))
+    }
 }
 
 impl FromStr for DnsName {
@@ -274,6 +287,9 @@ pub struct Identifiers(Vec<Identifier>);
 impl Identifiers {
     /// Collects names, addresses or [`Identifier`]s, and drops duplicates.
     ///
+    /// Refuses what CAs refuse: a name next to a wildcard that covers it, and one of more than ten
+    /// labels.
+    ///
     /// ```
     /// use certwright::protocol::Identifiers;
     ///
@@ -294,11 +310,30 @@ impl Identifiers {
                 identifiers.push(identifier);
             }
         }
-        match identifiers.is_empty() {
-            true => Err(InvalidIdentifier::new("", IdentifierFault::None)),
-            false => Ok(Self(identifiers)),
+        if identifiers.is_empty() {
+            return Err(InvalidIdentifier::new("", IdentifierFault::None));
         }
+        for name in identifiers.iter().filter_map(Identifier::dns_name) {
+            if name.base().split('.').count() > Self::MOST_LABELS {
+                return Err(InvalidIdentifier::new(
+                    name.as_str(),
+                    IdentifierFault::TooManyLabels,
+                ));
+            }
+            // `*.a` and `x.a` in one order are a mistake: the wildcard has the other already.
+            let covered = name.parent_wildcard().map(Identifier::Dns);
+            if !name.is_wildcard() && covered.is_some_and(|wildcard| seen.contains(&wildcard)) {
+                return Err(InvalidIdentifier::new(
+                    name.as_str(),
+                    IdentifierFault::Covered,
+                ));
+            }
+        }
+        Ok(Self(identifiers))
     }
+
+    /// The most labels of a name, a wildcard's first one not counted. Let's Encrypt takes no more.
+    const MOST_LABELS: usize = 10;
 }
 
 impl Deref for Identifiers {
@@ -330,7 +365,7 @@ pub struct InvalidIdentifier {
 }
 
 impl InvalidIdentifier {
-    fn new(input: &str, fault: IdentifierFault) -> Self {
+    pub(crate) fn new(input: &str, fault: IdentifierFault) -> Self {
         Self {
             input: input.chars().take(256).collect(),
             fault,
@@ -348,6 +383,9 @@ impl From<Infallible> for InvalidIdentifier {
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum IdentifierFault {
+    /// A wildcard in the same order covers the name already. Let's Encrypt refuses the two together.
+    #[error("a wildcard in the same order covers it already: leave it out")]
+    Covered,
     /// The name, or one of its labels, is empty.
     #[error("it has an empty label")]
     Empty,
@@ -360,18 +398,27 @@ pub enum IdentifierFault {
     /// The last label is a number, so the name is a mistyped IPv4 address.
     #[error("its last label is a number, yet it is no IP address")]
     NumericTopLevel,
+    /// No identifier of the order is below the ancestor domain (RFC 9444 §4.2).
+    #[error("no identifier of the order is below it")]
+    NoSubdomain,
     /// Neither a DNS name (RFC 5891, UTS 46) nor an IP address.
     #[error("it is neither a DNS name nor an IP address")]
     Syntax,
     /// The whole name has more than 253 octets.
     #[error("it has more than 253 octets")]
     TooLong,
+    /// The name has more than ten labels. Let's Encrypt takes no more.
+    #[error("it has more than ten labels")]
+    TooManyLabels,
     /// Names of hosts have no underscore, and CAs refuse it.
     #[error("it has an underscore, which no host name may have")]
     Underscore,
     /// A wildcard is the whole first label or nothing.
     #[error("a wildcard must be the whole first label, as in *.example.com")]
     Wildcard,
+    /// A wildcard is authorized as part of an order only (RFC 8555 §7.4.1).
+    #[error("a wildcard can't be authorized before an order (RFC 8555 §7.4.1)")]
+    WildcardBeforeOrder,
 }
 
 #[cfg(test)]
@@ -445,6 +492,42 @@ mod tests {
         assert_eq!(values, ["b.example", "a.example", "::1"]);
         let error = Identifiers::collect(Vec::<Identifier>::new()).unwrap_err();
         assert_eq!(error.fault, IdentifierFault::None);
+    }
+
+    #[test]
+    fn refuses_what_no_order_should_hold() {
+        let fault = |names: &[&str]| {
+            let names = names.iter().copied();
+            Identifiers::collect(names)
+                .map_err(|error| error.fault)
+                .err()
+        };
+        assert_eq!(fault(&["*.a.example", "a.example", "x.b.a.example"]), None);
+        assert_eq!(fault(&["*.a.example", "*.b.a.example"]), None);
+        for names in [
+            ["*.a.example", "x.a.example"],
+            ["x.A.example", "*.a.example."],
+        ] {
+            assert_eq!(fault(&names), Some(IdentifierFault::Covered));
+        }
+
+        let ten = "1.2.3.4.5.6.7.8.9.example";
+        let eleven = format!("0.{ten}");
+        assert_eq!(fault(&[ten]), None);
+        assert_eq!(fault(&[&format!("*.{ten}")]), None);
+        assert_eq!(fault(&[&eleven]), Some(IdentifierFault::TooManyLabels));
+        // It can be read all the same: another CA may have issued for it.
+        assert!(eleven.parse::<Identifier>().is_ok());
+    }
+
+    #[test]
+    fn knows_what_is_below() {
+        let below = |name: &str, ancestor: &str| {
+            let [name, ancestor] = [name, ancestor].map(|name| DnsName::parse(name).unwrap());
+            name.is_below(&ancestor)
+        };
+        assert!(below("a.b.example", "b.example") && below("*.b.example", "example"));
+        assert!(!below("b.example", "b.example") && !below("ab.example", "b.example"));
     }
 
     #[test]

@@ -11,33 +11,41 @@
 
 mod account;
 mod authorization;
+mod auto_renewal;
 mod base64url;
 mod challenge;
+mod delegation;
 mod directory;
 mod identifier;
 mod open_enum;
 mod order;
 mod problem;
+mod renewal_info;
 mod revocation;
 mod timestamp;
 mod url;
 
 pub use self::account::{Account, AccountStatus, AccountUpdate, NewAccount};
-pub use self::authorization::{Authorization, AuthorizationStatus};
+pub use self::authorization::{Authorization, AuthorizationStatus, NewAuthorization};
+pub use self::auto_renewal::{AutoRenewal, AutoRenewalLimits};
 pub use self::base64url::{Base64Url, InvalidBase64Url};
 pub use self::challenge::{Challenge, ChallengeStatus, ChallengeType, InvalidToken, Token};
-pub use self::directory::{Directory, Meta, Resource};
+pub use self::delegation::{Delegation, Delegations};
+pub use self::directory::{Directory, Extension, Meta, Resource};
 pub use self::identifier::{
     DnsName, Identifier, IdentifierFault, Identifiers, InvalidIdentifier, OtherIdentifier,
 };
 pub use self::order::{Finalize, NewOrder, Order, OrderStatus};
 pub use self::problem::{Problem, ProblemType};
+pub use self::renewal_info::{InvalidWindow, RenewalInfo, RenewalWindow};
 pub use self::revocation::{Revocation, RevocationReason};
 pub use self::url::{InvalidUrl, Url, UrlFault};
 
 pub(crate) use self::open_enum::open_enum;
 pub(crate) use self::problem::printable;
-pub(crate) use self::timestamp::format as format_timestamp;
+pub(crate) use self::timestamp::{
+    format as format_timestamp, parse as parse_timestamp, required as timestamp_member,
+};
 
 use serde::{Deserialize, Deserializer};
 

@@ -98,6 +98,33 @@ impl Problem {
         self
     }
 
+    /// The problems of single identifiers within this one, each with its identifier (§6.7.1).
+    pub fn by_identifier(&self) -> Vec<(&Identifier, &Self)> {
+        let mut found = Vec::new();
+        self.collect_by_identifier(&mut found, 0);
+        found
+    }
+
+    fn collect_by_identifier<'a>(
+        &'a self,
+        found: &mut Vec<(&'a Identifier, &'a Self)>,
+        depth: usize,
+    ) {
+        if let Some(identifier) = &self.identifier {
+            found.push((identifier, self));
+            return;
+        }
+        if depth == Self::DEEPEST {
+            return;
+        }
+        for subproblem in &self.subproblems {
+            subproblem.collect_by_identifier(found, depth + 1);
+        }
+    }
+
+    /// A document nested without end must not fill a log, nor a stack.
+    const DEEPEST: usize = 3;
+
     fn write(&self, f: &mut fmt::Formatter<'_>, depth: usize) -> fmt::Result {
         if let Some(identifier) = &self.identifier {
             write!(f, "{identifier}: ")?;
@@ -106,8 +133,11 @@ impl Problem {
         if let Some(text) = self.detail.as_deref().or(self.title.as_deref()) {
             write!(f, ": {}", printable(text))?;
         }
-        // A document nested without end must not fill a log.
-        if depth == 3 {
+        if !self.algorithms.is_empty() {
+            let algorithms = self.algorithms.join(", ");
+            write!(f, " (the CA takes {})", printable(&algorithms))?;
+        }
+        if depth == Self::DEEPEST {
             return Ok(());
         }
         for (index, subproblem) in self.subproblems.iter().enumerate() {
@@ -213,6 +243,14 @@ problem_types! {
     AlreadyReplaced = "alreadyReplaced",
     /// The certificate is revoked already.
     AlreadyRevoked = "alreadyRevoked",
+    /// An order that renews by itself can be canceled only while it is valid (RFC 8739 §3.1.2).
+    AutoRenewalCancellationInvalid = "autoRenewalCancellationInvalid",
+    /// The certificate is gone, as its order was canceled (RFC 8739 §3.1.2).
+    AutoRenewalCanceled = "autoRenewalCanceled",
+    /// The certificate is gone, as its order has come to its end (RFC 8739 §3.3).
+    AutoRenewalExpired = "autoRenewalExpired",
+    /// A certificate that renews by itself can't be revoked: cancel its order (RFC 8739 §3.1.3).
+    AutoRenewalRevocationNotSupported = "autoRenewalRevocationNotSupported",
     /// The attestation of a device was refused (draft-ietf-acme-device-attest).
     BadAttestationStatement = "badAttestationStatement",
     /// The CSR is unacceptable.
@@ -245,6 +283,8 @@ problem_types! {
     InvalidProfile = "invalidProfile",
     /// The request is malformed.
     Malformed = "malformed",
+    /// The CA wants the CAA records of a hidden service in the request (RFC 9799 §6.4).
+    OnionCaaRequired = "onionCAARequired",
     /// The order is not ready to be finalized.
     OrderNotReady = "orderNotReady",
     /// A rate limit is exceeded.
@@ -257,6 +297,8 @@ problem_types! {
     Tls = "tls",
     /// The client has no right to do this; also: validation found the wrong answer.
     Unauthorized = "unauthorized",
+    /// The order names a delegation that the CA does not know (RFC 9115 §2.3.2).
+    UnknownDelegation = "unknownDelegation",
     /// A contact URL is of a scheme that the CA does not use.
     UnsupportedContact = "unsupportedContact",
     /// An identifier is of a type that the CA does not issue for.
@@ -322,6 +364,92 @@ mod tests {
             "rejectedIdentifier: no (a.example: caa: CAA says [31m no; \
              b.example: urn:smallstep:acme:error:x)"
         );
+    }
+
+    #[test]
+    fn finds_problems_by_identifier() {
+        let of =
+            |name: &str| Problem::new(ProblemType::Caa, "no").for_identifier(name.parse().unwrap());
+        let nested = Problem::default().with_subproblems(vec![of("c.example")]);
+        let problem = Problem::new(ProblemType::Compound, "several").with_subproblems(vec![
+            of("a.example"),
+            Problem::default(),
+            nested,
+        ]);
+        let found: Vec<_> = problem
+            .by_identifier()
+            .into_iter()
+            .map(|(identifier, problem)| (identifier.to_string(), problem.kind.clone()))
+            .collect();
+        let expected = ["a.example", "c.example"].map(|name| (name.to_owned(), ProblemType::Caa));
+        assert_eq!(found, expected);
+        assert!(Problem::default().by_identifier().is_empty());
+
+        let mut endless = of("z.example");
+        for _ in 0..100 {
+            endless = Problem::default().with_subproblems(vec![endless]);
+        }
+        assert!(endless.by_identifier().is_empty());
+    }
+
+    #[test]
+    fn shows_the_algorithms_that_the_ca_takes() {
+        let problem: Problem = serde_json::from_str(
+            r#"{"type":"urn:ietf:params:acme:error:badSignatureAlgorithm","detail":"no EdDSA",
+                "algorithms":["RS256","ES256"]}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            problem.to_string(),
+            "badSignatureAlgorithm: no EdDSA (the CA takes RS256, ES256)"
+        );
+    }
+
+    /// The registry that RFC 8555 §9.7.4 founded, as of August 2026, and what Boulder adds.
+    #[test]
+    fn knows_every_registered_type() {
+        for name in [
+            "accountDoesNotExist",
+            "alreadyReplaced",
+            "alreadyRevoked",
+            "autoRenewalCanceled",
+            "autoRenewalCancellationInvalid",
+            "autoRenewalExpired",
+            "autoRenewalRevocationNotSupported",
+            "badAttestationStatement",
+            "badCSR",
+            "badNonce",
+            "badPublicKey",
+            "badRevocationReason",
+            "badSignatureAlgorithm",
+            "caa",
+            "compound",
+            "conflict",
+            "connection",
+            "dns",
+            "externalAccountRequired",
+            "incorrectResponse",
+            "invalidContact",
+            "invalidProfile",
+            "malformed",
+            "onionCAARequired",
+            "orderNotReady",
+            "rateLimited",
+            "rejectedIdentifier",
+            "serverInternal",
+            "tls",
+            "unauthorized",
+            "unknownDelegation",
+            "unsupportedContact",
+            "unsupportedIdentifier",
+            "userActionRequired",
+        ] {
+            let urn = format!("urn:ietf:params:acme:error:{name}");
+            let kind = ProblemType::from(urn.as_str());
+            assert!(!matches!(kind, ProblemType::Other(_)), "{name}");
+            assert_eq!(kind.urn(), urn);
+            assert_eq!(kind.to_string(), name);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Deserializer, Serializer};
+use serde::{Deserialize, Deserializer, Serializer, de};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -15,11 +15,15 @@ pub(crate) fn parse(text: &str) -> Option<SystemTime> {
 
 /// Writes whole seconds: no member of RFC 8555 needs a finer grain, and some CAs refuse one.
 pub(crate) fn format(time: SystemTime) -> String {
+    write(time, OffsetDateTime::truncate_to_second)
+}
+
+fn write(time: SystemTime, rounding: impl Fn(OffsetDateTime) -> OffsetDateTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     time::Duration::try_from(since)
         .ok()
         .and_then(|since| OffsetDateTime::UNIX_EPOCH.checked_add(since))
-        .and_then(|time| time.truncate_to_second().format(&Rfc3339).ok())
+        .and_then(|time| rounding(time).format(&Rfc3339).ok())
         // RFC 3339 ends with the year 9999.
         .unwrap_or_else(|| "9999-12-31T23:59:59Z".to_owned())
 }
@@ -48,6 +52,27 @@ pub(crate) mod option {
             return serializer.serialize_none();
         };
         serializer.serialize_str(&format(*time))
+    }
+}
+
+/// For `#[serde(with)]` on a timestamp without which the object is of no use.
+///
+/// It is written as exactly as it was read, so that what was stored compares equal.
+pub(crate) mod required {
+    use super::*;
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<SystemTime, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse(&text).ok_or_else(|| de::Error::custom("a timestamp is not one of RFC 3339"))
+    }
+
+    pub(crate) fn serialize<S: Serializer>(
+        time: &SystemTime,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&write(*time, |time| time))
     }
 }
 

@@ -93,6 +93,42 @@ impl Url {
                 .is_ok_and(|address| address.is_loopback())
     }
 
+    /// Whether the host is a name, or an address that can be reached from anywhere. What a name
+    /// stands for is not looked up.
+    pub(crate) fn is_public(&self) -> bool {
+        let uri = self.uri();
+        let host = uri.host().unwrap_or_default();
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        match address
+            .parse::<IpAddr>()
+            .map(|address| address.to_canonical())
+        {
+            Ok(IpAddr::V4(v4)) => {
+                !(v4.is_loopback()
+                    || v4.is_private()
+                    || v4.is_link_local()
+                    || v4.is_unspecified()
+                    || v4.is_broadcast()
+                    || v4.is_multicast())
+            }
+            Ok(IpAddr::V6(v6)) => {
+                !(v6.is_loopback()
+                    || v6.is_unique_local()
+                    || v6.is_unicast_link_local()
+                    || v6.is_unspecified()
+                    || v6.is_multicast())
+            }
+            // Other ways to write an address, such as `0x7f.1`, end in a number, as no name may.
+            Err(_) => {
+                let last = host.trim_end_matches('.').rsplit('.').next();
+                let numeric = |label: &str| label.starts_with(|c: char| c.is_ascii_digit());
+                !self.is_loopback()
+                    && !host.to_ascii_lowercase().ends_with(".localhost")
+                    && !last.is_some_and(numeric)
+            }
+        }
+    }
+
     /// The URL as the HTTP libraries take it.
     pub(crate) fn uri(&self) -> Uri {
         // `parse` made a value of this type only after the same parser had accepted the text.
@@ -194,6 +230,29 @@ pub enum UrlFault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tells_public_hosts() {
+        for (host, expected) in [
+            ("crl.example", true),
+            ("192.0.2.1", true),
+            ("[2001:db8::1]", true),
+            ("localhost", false),
+            ("a.localhost", false),
+            ("127.0.0.1", false),
+            ("10.1.2.3:8080", false),
+            ("169.254.169.254", false),
+            ("0x7f.1", false),
+            ("2130706433", false),
+            ("[::1]", false),
+            ("[fd00::1]", false),
+            ("[fe80::1]", false),
+            ("[::ffff:10.0.0.1]", false),
+        ] {
+            let url = Url::parse(&format!("http://{host}/x")).unwrap();
+            assert_eq!(url.is_public(), expected, "{host}");
+        }
+    }
 
     #[test]
     fn keeps_the_text() {

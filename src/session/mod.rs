@@ -11,6 +11,7 @@ mod pace;
 mod reply;
 mod retries;
 mod retry_after;
+mod told;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,7 +29,7 @@ pub(crate) use self::retries::Retries;
 use crate::error::{ConfigurationError, Error, NetworkFault, Operation, ReplyFault};
 use crate::jose::{Jws, KeyReference, Signer};
 use crate::protocol::{Directory, ProblemType, Resource, Url};
-use crate::transport::Transport;
+use crate::transport::{ResponseLimit, Transport};
 
 /// A CA, as one client sees it: its directory, and the nonces that it handed out.
 ///
@@ -114,11 +115,42 @@ impl Session {
     pub async fn get(&self, operation: Operation, url: &Url) -> Result<Reply, Error> {
         let mut target = url.clone();
         for _ in 0..=Self::REDIRECT_LIMIT {
-            let reply = self.unsigned(Method::GET, operation, &target).await?;
+            let reply = self
+                .unsigned(Method::GET, operation, &target, Kind::Acme)
+                .await?;
             if !reply.status().is_redirection() {
                 return Ok(reply);
             }
             target = reply.location()?;
+        }
+        Err(Error::reply(operation, url, ReplyFault::Redirect(None)))
+    }
+
+    /// Sends a GET for something that anybody may read and that bears a signature of its own, such
+    /// as a CRL: http will do, as RFC 5280 §4.2.1.13 has it. Its body may have so many octets.
+    ///
+    /// A few redirects are followed, but from a public host only to another: what the CA, or
+    /// somebody between, answers must not make this process ask a machine that only it can reach.
+    pub async fn get_public(
+        &self,
+        operation: Operation,
+        url: &Url,
+        limit: usize,
+    ) -> Result<Reply, Error> {
+        let mut target = url.clone();
+        for _ in 0..=Self::REDIRECT_LIMIT {
+            let kind = Kind::Public { limit };
+            let reply = self.unsigned(Method::GET, operation, &target, kind).await?;
+            if reply.body().len() > limit {
+                return Err(reply.fault(ReplyFault::TooLarge(limit)));
+            }
+            if !reply.status().is_redirection() {
+                return Ok(reply);
+            }
+            target = reply.location()?;
+            if url.is_public() && !target.is_public() {
+                return Err(reply.fault(ReplyFault::PrivateHost(target)));
+            }
         }
         Err(Error::reply(operation, url, ReplyFault::Redirect(None)))
     }
@@ -159,6 +191,7 @@ impl Session {
             .await?;
             let body = serde_json::to_vec(&jws)
                 .map_err(|error| crate::jose::SigningError::new(error.into()))?;
+            self.check_secure(request.operation, request.url)?;
             let mut http = self.request(Method::POST, request.url)?;
             http.headers_mut().insert(
                 CONTENT_TYPE,
@@ -214,7 +247,9 @@ impl Session {
         let url = self.resource(Resource::NewNonce).await?;
         // Some servers have answered only one of the two with a nonce.
         for method in [Method::HEAD, Method::GET] {
-            let reply = self.unsigned(method, Operation::NewNonce, &url).await?;
+            let reply = self
+                .unsigned(method, Operation::NewNonce, &url, Kind::Acme)
+                .await?;
             if let Some(nonce) = Nonce::from_headers(reply.headers()) {
                 return Ok(nonce);
             }
@@ -235,10 +270,17 @@ impl Session {
         method: Method,
         operation: Operation,
         url: &Url,
+        kind: Kind,
     ) -> Result<Reply, Error> {
+        if let Kind::Acme = kind {
+            self.check_secure(operation, url)?;
+        }
         let mut retries = Retries::default();
         loop {
-            let http = self.request(method.clone(), url)?.map(|()| Bytes::new());
+            let mut http = self.request(method.clone(), url)?.map(|()| Bytes::new());
+            if let Kind::Public { limit } = kind {
+                http.extensions_mut().insert(ResponseLimit(limit));
+            }
             let result = self
                 .exchange(operation, url, http)
                 .await
@@ -271,7 +313,6 @@ impl Session {
         url: &Url,
         request: Request<Bytes>,
     ) -> Result<Reply, Error> {
-        self.check_secure(operation, url)?;
         let method = request.method().clone();
         let response = self
             .shared
@@ -387,6 +428,15 @@ pub struct SignedRequest<'a> {
     pub accept: Option<&'static str>,
     /// Whether the request may be sent anew when it is not known if the CA acted on it.
     pub repeat: bool,
+}
+
+/// What an unsigned request is for.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A resource of ACME: by https only (RFC 8555 §6.1).
+    Acme,
+    /// Something public, with at most so many octets.
+    Public { limit: usize },
 }
 
 /// A poisoned lock is no reason to fail: nothing that these guard is ever left half changed.

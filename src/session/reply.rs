@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 
 use super::link::{links, targets};
 use super::retry_after::{retry_after, retry_at};
-use crate::error::{Error, Operation, Refusal, ReplyFault};
+use super::told::Told;
+use crate::error::{Error, Operation, Paused, Refusal, ReplyFault};
 use crate::protocol::{Problem, ProblemType, Url};
 
 /// What a CA answered, where it did not refuse.
@@ -50,7 +51,7 @@ impl Reply {
         // Let's Encrypt answers 503 with this type when it is busy. That passes by itself.
         let busy = self.status == StatusCode::SERVICE_UNAVAILABLE;
         let now = SystemTime::now();
-        let refusal = Box::new(Refusal {
+        let mut refusal = Refusal {
             operation: self.operation,
             status: self.status.as_u16(),
             retry_at: self.retry_after().map(|wait| retry_at(wait, now)),
@@ -60,11 +61,25 @@ impl Reply {
             url: self.url,
             problem,
             excerpt,
-        });
-        Err(match &refusal.problem.kind {
-            ProblemType::UserActionRequired => Error::UserActionRequired(refusal),
-            _ if limited && !busy => Error::RateLimited(refusal),
-            _ => Error::Refused(refusal),
+        };
+        if refusal.problem.kind == ProblemType::UserActionRequired {
+            return Err(Error::UserActionRequired(Box::new(refusal)));
+        }
+        if refusal.status == StatusCode::NOT_IMPLEMENTED.as_u16() {
+            return Err(Error::NotImplemented(Box::new(refusal)));
+        }
+        if !limited || busy {
+            return Err(Error::Refused(Box::new(refusal)));
+        }
+
+        let told = Told::read(refusal.problem.detail.as_deref().unwrap_or_default());
+        refusal.retry_at = refusal.retry_at.or(told.retry_at);
+        if refusal.help.is_empty() {
+            refusal.help.extend(told.help);
+        }
+        Err(match (refusal.retry_at, told.visit) {
+            (None, Some(page)) => Error::Paused(Box::new(Paused { refusal, page })),
+            _ => Error::RateLimited(Box::new(refusal)),
         })
     }
 

@@ -31,9 +31,14 @@ impl Retries {
             }
             _ => return None,
         };
-        let own = self.pauses.next()?;
+        let own = self.next_pause()?;
         let asked = asked.map(|time| time.duration_since(SystemTime::now()).unwrap_or_default());
         Some(own.max(asked.unwrap_or_default())).filter(|&pause| pause <= Self::LONGEST_PAUSE)
+    }
+
+    /// How long to pause before the next try, where the caller knows that one can help.
+    pub(crate) fn next_pause(&mut self) -> Option<Duration> {
+        self.pauses.next()
     }
 }
 

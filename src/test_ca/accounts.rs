@@ -1,12 +1,13 @@
 use http::{StatusCode, header};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::ca::{Ca, asks_for_deactivation};
+use super::ca::{Ca, TERMS_OF_SERVICE, asks_for_deactivation};
 use super::reply::{Refusal, Reply};
-use super::request::Payload;
+use super::request::{Payload, read_header, verify_signature};
 use super::route::Route;
 use super::state::StoredAccount;
-use crate::jose::Jwk;
+use crate::jose::{Jwk, Jws};
 use crate::protocol::{Account, AccountStatus, NewAccount, ProblemType};
 
 impl Ca {
@@ -30,7 +31,7 @@ impl Ca {
             ));
         }
         if !request.terms_of_service_agreed {
-            let link = format!("<{}>;rel=\"terms-of-service\"", self.terms_of_service());
+            let link = format!("<{TERMS_OF_SERVICE}>;rel=\"terms-of-service\"");
             return Err(Refusal::new(
                 ProblemType::UserActionRequired,
                 "the terms of service must be agreed to",
@@ -39,8 +40,10 @@ impl Ca {
         }
         check_contacts(&request.contact)?;
 
-        let mut object = Account::default();
-        object.contact = request.contact;
+        let object = Account {
+            contact: request.contact,
+            ..Account::default()
+        };
         let reply = Reply::json(StatusCode::CREATED, &object)?;
         let id = state.accounts.insert(StoredAccount { key, object });
         Ok(reply.location(self.url(Route::Account(id)).map_err(Refusal::internal)?))
@@ -78,6 +81,68 @@ impl Ca {
         }
         Reply::json(StatusCode::OK, &stored.object)
     }
+
+    /// keyChange (§7.3.5): the account's key signs that the new key signs that it is to be the
+    /// account's.
+    pub(super) fn change_key(
+        &self,
+        account: u64,
+        url: &str,
+        payload: &Payload,
+    ) -> Result<Reply, Refusal> {
+        let inner: Jws = payload.json()?;
+        let inner_header = read_header(&inner)?;
+        let Some(new_key) = &inner_header.jwk else {
+            return Err(Refusal::malformed("the inner JWS must hold a `jwk`"));
+        };
+        verify_signature(&inner, &inner_header, new_key)?;
+        if inner_header.nonce.is_some() || inner_header.kid.is_some() {
+            return Err(Refusal::malformed(
+                "the inner JWS must have neither a `nonce` nor a `kid`",
+            ));
+        }
+        if inner_header.url != url {
+            return Err(Refusal::malformed(
+                "the inner and the outer JWS must be for the same URL",
+            ));
+        }
+
+        let request: KeyChange = inner
+            .payload()
+            .ok()
+            .and_then(|payload| serde_json::from_slice(&payload).ok())
+            .ok_or_else(|| Refusal::malformed("the inner payload is no key change"))?;
+        let account_url = self
+            .url(Route::Account(account))
+            .map_err(Refusal::internal)?;
+        let mut state = self.state();
+        let holder = state.account_of(new_key);
+        let stored = state.accounts.get_mut(account);
+        let stored = stored.ok_or_else(Refusal::not_found)?;
+        if request.account != account_url.as_str() || request.old_key != stored.key {
+            return Err(Refusal::malformed(
+                "the inner payload must name the account and its present key",
+            ));
+        }
+        if let Some(holder) = holder {
+            let url = self
+                .url(Route::Account(holder))
+                .map_err(Refusal::internal)?;
+            let detail = "the new key is an account's already";
+            return Err(
+                Refusal::new(ProblemType::Conflict, detail).header(header::LOCATION, url.as_str())
+            );
+        }
+        stored.key = new_key.clone();
+        Reply::json(StatusCode::OK, &stored.object)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct KeyChange {
+    account: String,
+    old_key: Jwk,
 }
 
 /// §7.3: a CA MUST support `mailto`, and must refuse what it can't make use of.

@@ -11,10 +11,9 @@ use super::ca::Ca;
 use super::issuer::Issuer;
 use super::nonces::Nonces;
 use super::random::Random;
-use super::settings::{Issuance, RetryAfter, Settings, Validation};
+use super::settings::{BadChain, Issuance, RetryAfter, Settings, Validation};
 use super::{Handle, server};
 use crate::error::BoxError;
-use crate::protocol::DnsName;
 use crate::provider::crypto_provider;
 
 /// How a [`TestCa`] shall behave. Most of it can be changed while it runs, too.
@@ -117,7 +116,7 @@ impl TestCaBuilder {
         self
     }
 
-    /// How long a validation may take. By default 5 seconds.
+    /// How long a validation may take, a day at the most. By default 5 seconds.
     pub fn validation_timeout(mut self, timeout: Duration) -> Self {
         self.settings.validation_timeout = timeout;
         self
@@ -137,12 +136,25 @@ impl TestCaBuilder {
     }
 
     /// Refuses orders for a name and those below it, with `rejectedIdentifier`.
-    pub fn block(mut self, name: DnsName) -> Self {
-        self.settings.blocked.insert(name);
+    pub fn block(mut self, name: impl AsRef<str>) -> Self {
+        self.settings.block(name.as_ref());
         self
     }
 
-    /// How long certificates are valid. By default 90 days.
+    /// Whether an order takes over the account's valid authorizations, as at Let's Encrypt, so that
+    /// it may be `ready` from the start. By default each order has new ones.
+    pub fn reuse_authorizations(mut self, reuse: bool) -> Self {
+        self.settings.reuses_authorizations = reuse;
+        self
+    }
+
+    /// Has all downloads of certificates be wrong in this way, or right again for `None`.
+    pub fn bad_chain(mut self, bad_chain: impl Into<Option<BadChain>>) -> Self {
+        self.settings.bad_chain = bad_chain.into();
+        self
+    }
+
+    /// How long certificates are valid, counted from their issuance. By default 90 days.
     pub fn certificate_lifetime(mut self, lifetime: Duration) -> Self {
         self.settings.certificate_lifetime = lifetime;
         self

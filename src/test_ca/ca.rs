@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderName, Method, StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use super::issuer::Issuer;
@@ -16,7 +16,7 @@ use super::route::Route;
 use super::settings::Settings;
 use super::state::State;
 use super::tasks::Tasks;
-use crate::protocol::{Directory, InvalidUrl, Url};
+use crate::protocol::{Directory, InvalidUrl, Meta, Url};
 
 /// The CA itself, without the sockets it is reached by.
 #[derive(Debug)]
@@ -162,6 +162,10 @@ impl Ca {
             let (key, payload) = self.verify_by_key(&post)?;
             return self.new_account(key, &payload);
         }
+        if route == Route::RevokeCert {
+            let (signer, payload) = self.verify(&post)?;
+            return self.revoke(&signer, &payload);
+        }
 
         let (account, payload) = self.verify_by_account(&post)?;
         match route {
@@ -170,7 +174,7 @@ impl Ca {
                 payload.expect_empty()?;
                 Ok(Reply::empty(StatusCode::NO_CONTENT))
             }
-            Route::NewAccount => Err(Refusal::not_found()),
+            Route::NewAccount | Route::RevokeCert => Err(Refusal::not_found()),
             Route::Account(id) => self.account(account, id, &payload),
             Route::NewOrder => self.new_order(account, &payload),
             Route::Order(id) => self.order(account, id, &payload).await,
@@ -178,33 +182,36 @@ impl Ca {
             Route::Authorization(id) => self.authorization(account, id, &payload).await,
             Route::Challenge(id) => self.challenge(account, id, &payload).await,
             Route::Certificate(id) => self.certificate(account, id, &payload),
+            Route::KeyChange => self.change_key(account, url, &payload),
         }
     }
 
     fn directory(&self) -> Result<Reply, Refusal> {
         let url = |route| self.url(route).map_err(Refusal::internal);
-        let mut directory = Directory::default();
-        directory.new_nonce = Some(url(Route::NewNonce)?);
-        directory.new_account = Some(url(Route::NewAccount)?);
-        directory.new_order = Some(url(Route::NewOrder)?);
-        directory.meta.terms_of_service = Some(self.terms_of_service());
-        directory.meta.website = Some("https://docs.rs/certwright".to_owned());
-        directory.meta.caa_identities = vec!["ca.example".to_owned()];
-
-        // Boulder does this too, so that no client fails when a new member comes.
+        // Boulder has such a member too, so that no client fails when a new one comes.
         let unknown = self.random.token::<8>()?;
         let value = json!("a client passes over what it does not know (RFC 8555 §7.1.1)");
-        directory.other.insert(unknown, value);
+        let directory = Directory {
+            new_nonce: Some(url(Route::NewNonce)?),
+            new_account: Some(url(Route::NewAccount)?),
+            new_order: Some(url(Route::NewOrder)?),
+            revoke_cert: Some(url(Route::RevokeCert)?),
+            key_change: Some(url(Route::KeyChange)?),
+            meta: Meta {
+                terms_of_service: Some(TERMS_OF_SERVICE.to_owned()),
+                website: Some("https://docs.rs/certwright".to_owned()),
+                caa_identities: vec!["ca.example".to_owned()],
+                ..Meta::default()
+            },
+            other: Map::from_iter([(unknown, value)]),
+            ..Directory::default()
+        };
         Reply::json(StatusCode::OK, &directory)
-    }
-
-    pub(super) fn terms_of_service(&self) -> String {
-        "data:text/plain,Certificates%20of%20this%20CA%20are%20for%20tests.".to_owned()
     }
 }
 
 /// What a request that only one member may be in says of it: `{"status": "deactivated"}`.
-pub(super) fn asks_for_deactivation(request: &serde_json::Map<String, Value>) -> bool {
+pub(super) fn asks_for_deactivation(request: &Map<String, Value>) -> bool {
     request.len() == 1 && request.get("status").is_some_and(|s| s == "deactivated")
 }
 
@@ -212,5 +219,9 @@ pub(super) fn asks_for_deactivation(request: &serde_json::Map<String, Value>) ->
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// What an account's holder agrees to.
+pub(super) const TERMS_OF_SERVICE: &str =
+    "data:text/plain,Certificates%20of%20this%20CA%20are%20for%20tests.";
 
 const REPLAY_NONCE: HeaderName = HeaderName::from_static("replay-nonce");

@@ -1,5 +1,89 @@
-//! An ACME CA inside the process, for tests: it validates http-01 for real, issues certificates, and
-//! keeps a log of every request.
+//! An ACME CA inside the process, for tests.
+//!
+//! A [`TestCa`] is a whole CA on a loopback port: https with HTTP/1.1 and HTTP/2, every request
+//! checked as strictly as Let's Encrypt does it, http-01 challenges validated by real requests, and
+//! certificates that verify against its [root](TestCa::root_pem). It is for the tests of
+//! certwright, and of any program that obtains certificates by ACME, through certwright or not. It
+//! needs no installation, no container and no fixed port, and any number of them run side by side.
+//!
+//! Nothing here is fit for certificates that anybody shall trust: keys are made at start and
+//! forgotten at the end.
+//!
+//! # Testing a program
+//!
+//! A program under test needs three settings: the URL of the directory, the root certificate to
+//! trust, and the port where it answers http-01 challenges, which is where the CA is told to look.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use certwright::test_ca::{ResourceKind, TestCa};
+//!
+//! # async fn run_program(_directory: &str, _root: &str) {}
+//! // The port at which the program under test answers http-01 challenges.
+//! let http_port = 8080;
+//! let ca = TestCa::builder().http01_port(http_port).start().await?;
+//!
+//! run_program(&ca.directory_url(), ca.root_pem()).await;
+//!
+//! // What the CA saw tells how the program behaved.
+//! let refused = ca.requests().into_iter().filter(|request| request.problem.is_some());
+//! assert_eq!(refused.count(), 0);
+//! assert!(ca.count(ResourceKind::NewAccount) <= 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Every DNS name has the address 127.0.0.1 for the CA, so names such as `www.example.com` can be
+//! ordered without any DNS server. [`TestCaBuilder::resolve`] gives single names other loopback
+//! addresses. An order for the IP address 127.0.0.1 works too. Wildcards can be ordered but not
+//! had: they take dns-01, and this CA has no resolver.
+//!
+//! # Exact counts of requests
+//!
+//! In its default settings the CA leaves nothing to chance: an order for *n* identifiers takes a
+//! perfect client 2*n* + 4 requests, not counting those for a nonce and an account. The client
+//! never finds a validation unfinished when it asks ([`Validation::BeforeNextLook`]), and finalize
+//! issues at once ([`Issuance::AtOnce`]). To have a client wait and poll, choose other values. To
+//! see whether it works side by side, give the CA some [latency](TestCaBuilder::latency) and look
+//! at [`TestCa::max_in_flight`].
+//!
+//! # What goes wrong in life
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//!
+//! use certwright::test_ca::{BadChain, Issuance, RetryAfter, TestCa};
+//!
+//! let ca = TestCa::builder()
+//!     // Half of all nonces are refused, the same ones in each run.
+//!     .reject_nonces(0.5)
+//!     .seed(7)
+//!     // Issuing takes a while, and the client is told to come back in 2 seconds.
+//!     .issuance(Issuance::AfterLooks(2))
+//!     .retry_after(RetryAfter::Date(Duration::from_secs(2)))
+//!     .block("forbidden.example")
+//!     .start()
+//!     .await?;
+//!
+//! // All of it can be changed while the CA runs.
+//! ca.reject_nonces(0.0);
+//! ca.set_bad_chain(BadChain::OtherKey);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # As a program
+//!
+//! `cargo run --example test_ca --features test-ca` runs the CA for clients outside of the process.
+//!
+//! # What it has
+//!
+//! All of RFC 8555 but external account bindings (§7.3.4), pre-authorization (§7.4.1), lists of
+//! orders (§7.1.2.1) and alternate chains (§7.4.2); IP identifiers (RFC 8738); challenges of the
+//! type http-01 only. Nothing expires but certificates.
 
 mod accounts;
 mod authorizations;
@@ -11,8 +95,6 @@ mod log;
 mod nonces;
 mod orders;
 mod random;
-#[cfg(test)]
-mod raw_client;
 mod reply;
 mod request;
 mod route;
@@ -27,7 +109,7 @@ mod validation;
 pub use self::builder::{StartError, TestCaBuilder};
 pub use self::log::LoggedRequest;
 pub use self::route::ResourceKind;
-pub use self::settings::{Issuance, RetryAfter, Validation};
+pub use self::settings::{BadChain, Issuance, RetryAfter, Validation};
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -54,7 +136,8 @@ impl TestCa {
         TestCaBuilder::new()
     }
 
-    /// The URL of the ACME directory: all that a client needs, next to [`root_pem`](Self::root_pem).
+    /// The URL of the ACME directory: all that a client needs, next to
+    /// [`root_pem`](Self::root_pem).
     pub fn directory_url(&self) -> String {
         format!("{}{}", self.0.ca.base(), Route::Directory)
     }
@@ -128,6 +211,21 @@ impl TestCa {
     /// See [`TestCaBuilder::retry_after`].
     pub fn set_retry_after(&self, retry_after: impl Into<Option<RetryAfter>>) {
         self.0.ca.settings().retry_after = retry_after.into();
+    }
+
+    /// See [`TestCaBuilder::block`].
+    pub fn block(&self, name: impl AsRef<str>) {
+        self.0.ca.settings().block(name.as_ref());
+    }
+
+    /// See [`TestCaBuilder::reuse_authorizations`].
+    pub fn reuse_authorizations(&self, reuse: bool) {
+        self.0.ca.settings().reuses_authorizations = reuse;
+    }
+
+    /// See [`TestCaBuilder::bad_chain`].
+    pub fn set_bad_chain(&self, bad_chain: impl Into<Option<BadChain>>) {
+        self.0.ca.settings().bad_chain = bad_chain.into();
     }
 
     /// See [`TestCaBuilder::certificate_lifetime`].

@@ -1,8 +1,6 @@
 use std::time::{Duration, SystemTime};
 
-use der::Decode;
 use http::{StatusCode, header};
-use x509_cert::spki::SubjectPublicKeyInfoRef;
 
 use super::ca::Ca;
 use super::reply::{Refusal, Reply};
@@ -34,6 +32,7 @@ impl Ca {
             ));
         }
         let identifiers = self.check_identifiers(request.identifiers)?;
+        let reuses_authorizations = self.settings().reuses_authorizations;
 
         let mut state = self.state();
         let id = state.orders.next_id();
@@ -41,7 +40,18 @@ impl Ca {
         // Backwards: §7.1.3 gives the order of authorizations no meaning, so no client may rely on
         // one.
         for identifier in identifiers.iter().rev() {
-            authorizations.push(self.new_authorization(&mut state, account, id, identifier)?);
+            let reused = match reuses_authorizations {
+                true => state.valid_authorization(account, identifier),
+                false => None,
+            };
+            let authorization = match reused {
+                Some(authorization) => authorization,
+                None => self.new_authorization(&mut state, account, identifier)?,
+            };
+            if let Some(stored) = state.authorizations.get_mut(authorization) {
+                stored.orders.push(id);
+            }
+            authorizations.push(authorization);
         }
 
         let urls = authorizations.iter();
@@ -52,13 +62,16 @@ impl Ca {
             self.url(Route::Finalize(id)).map_err(Refusal::internal)?,
         );
         object.expires = SystemTime::now().checked_add(WEEK);
-        let reply = Reply::json(StatusCode::CREATED, &object)?;
         state.orders.insert(StoredOrder {
             account,
             authorizations,
             issuing: None,
             object,
         });
+        state.update_order(id);
+
+        let object = &own(&mut state, account, id)?.object;
+        let reply = Reply::json(StatusCode::CREATED, object)?;
         Ok(reply.location(self.url(Route::Order(id)).map_err(Refusal::internal)?))
     }
 
@@ -111,8 +124,8 @@ impl Ca {
                 "the CSR is not for the same identifiers as the order",
             ));
         }
-        let identifiers = names.clone();
-        if is_account_key(&state, csr.public_key_info())? {
+        let key = csr.public_key_info();
+        if state.is_account_key(key) {
             return Err(Refusal::new(
                 ProblemType::BadCsr,
                 "the CSR's key must not be the key of an account (RFC 8555 §11.1)",
@@ -121,16 +134,13 @@ impl Ca {
 
         let issued = self
             .issuer
-            .issue(
-                csr.public_key_info(),
-                &identifiers,
-                SystemTime::now(),
-                lifetime,
-            )
+            .issue(key, csr.identifiers().clone(), SystemTime::now(), lifetime)
             .map_err(Refusal::internal)?;
-        let certificate = state
-            .certificates
-            .insert(StoredCertificate { account, issued });
+        let certificate = state.certificates.insert(StoredCertificate {
+            account,
+            issued,
+            is_revoked: false,
+        });
         let order = own(&mut state, account, id)?;
         order.issuing = Some(Issuing::new(certificate, issuance));
         order.object.status = OrderStatus::Processing;
@@ -164,7 +174,6 @@ impl Ca {
         &self,
         state: &mut State,
         account: u64,
-        order: u64,
         identifier: &Identifier,
     ) -> Result<u64, Refusal> {
         // §8.3, §8.4: only DNS can prove control of a wildcard. All that can be validated here is
@@ -187,7 +196,7 @@ impl Ca {
         object.expires = SystemTime::now().checked_add(WEEK);
         Ok(state.authorizations.insert(StoredAuthorization {
             account,
-            orders: vec![order],
+            orders: Vec::new(),
             challenges: vec![challenge],
             object,
         }))
@@ -250,8 +259,8 @@ impl Ca {
         };
 
         let settings = self.settings();
-        let blocks = |blocked: &DnsName| {
-            let rest = name.base().strip_suffix(blocked.base());
+        let blocks = |blocked: &String| {
+            let rest = name.base().strip_suffix(blocked.as_str());
             rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         };
         if settings.blocked.iter().any(blocks) {
@@ -285,16 +294,6 @@ fn own(state: &mut State, account: u64, id: u64) -> Result<&mut StoredOrder, Ref
         true => Ok(order),
         false => Err(Refusal::unauthorized("the order is another account's")),
     }
-}
-
-fn is_account_key(state: &State, public_key_info: &[u8]) -> Result<bool, Refusal> {
-    let info = SubjectPublicKeyInfoRef::from_der(public_key_info).map_err(Refusal::internal)?;
-    let key = info.subject_public_key.raw_bytes();
-    let mut accounts = state.accounts.iter();
-    Ok(accounts.any(|(_, account)| {
-        let octets = account.key.public_key_octets();
-        octets.is_ok_and(|octets| octets == key)
-    }))
 }
 
 /// As at Let's Encrypt.

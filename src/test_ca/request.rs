@@ -47,29 +47,71 @@ impl Payload {
     }
 }
 
+/// Who signed a request.
+#[derive(Debug)]
+pub(super) enum SignedBy {
+    Account(u64),
+    Key(Jwk),
+}
+
 impl Ca {
     /// Checks a request that the key of an account must have signed. Gives the account's number.
     pub(super) fn verify_by_account(&self, post: &Post<'_>) -> Result<(u64, Payload), Refusal> {
-        let (jws, header) = read(post)?;
-        if header.jwk.is_some() {
-            return Err(Refusal::malformed(
+        match self.verify(post)? {
+            (SignedBy::Account(account), payload) => Ok((account, payload)),
+            (SignedBy::Key(_), _) => Err(Refusal::malformed(
                 "the JWS must name the account by `kid`, not hold a `jwk`",
-            ));
+            )),
         }
-        let kid = header.kid.as_deref().unwrap_or_default();
-        let (id, key) = self.account_key(kid)?;
-        let payload = self.verify(post, &jws, &header, &key)?;
-        Ok((id, payload))
     }
 
     /// Checks a request that holds the key that signed it.
     pub(super) fn verify_by_key(&self, post: &Post<'_>) -> Result<(Jwk, Payload), Refusal> {
+        match self.verify(post)? {
+            (SignedBy::Key(key), payload) => Ok((key, payload)),
+            (SignedBy::Account(_), _) => {
+                Err(Refusal::malformed("the JWS must hold a `jwk`, not a `kid`"))
+            }
+        }
+    }
+
+    /// Checks a request that an account, or the key that it holds, may have signed.
+    pub(super) fn verify(&self, post: &Post<'_>) -> Result<(SignedBy, Payload), Refusal> {
         let (jws, header) = read(post)?;
-        let Some(key) = header.jwk.clone() else {
-            return Err(Refusal::malformed("the JWS must hold a `jwk`, not a `kid`"));
+        let (signer, key) = match (&header.jwk, &header.kid) {
+            (Some(key), None) => (SignedBy::Key(key.clone()), key.clone()),
+            (None, Some(kid)) => {
+                let (account, key) = self.account_key(kid)?;
+                (SignedBy::Account(account), key)
+            }
+            _ => {
+                return Err(Refusal::malformed(
+                    "the protected header must have either a `jwk` or a `kid`",
+                ));
+            }
         };
-        let payload = self.verify(post, &jws, &header, &key)?;
-        Ok((key, payload))
+        verify_signature(&jws, &header, &key)?;
+
+        let nonce = header.nonce.as_deref().unwrap_or_default();
+        if !self.nonces().redeem(nonce) {
+            return Err(Refusal::new(
+                ProblemType::BadNonce,
+                "the JWS has an invalid anti-replay nonce",
+            ));
+        }
+
+        // §6.4: octet for octet.
+        if header.url != post.url {
+            return Err(Refusal::malformed(format!(
+                "the JWS is for `{}`, but was sent to `{}`",
+                header.url, post.url
+            )));
+        }
+
+        let payload = jws
+            .payload()
+            .map_err(|error| Refusal::malformed(error.to_string()))?;
+        Ok((signer, Payload(payload)))
     }
 
     fn account_key(&self, kid: &str) -> Result<(u64, Jwk), Refusal> {
@@ -89,40 +131,14 @@ impl Ca {
             _ => Err(Refusal::unauthorized("the account is not valid")),
         }
     }
+}
 
-    fn verify(
-        &self,
-        post: &Post<'_>,
-        jws: &Jws,
-        header: &Header,
-        key: &Jwk,
-    ) -> Result<Payload, Refusal> {
-        jws.verify(key).map_err(|error| match error {
-            InvalidJws::Signature(SignatureFault::NoProvider) => Refusal::internal(error),
-            InvalidJws::Signature(SignatureFault::Unsupported) => bad_algorithm(&header.alg),
-            _ => Refusal::malformed(error.to_string()),
-        })?;
-
-        let nonce = header.nonce.as_deref().unwrap_or_default();
-        if !self.nonces().redeem(nonce) {
-            return Err(Refusal::new(
-                ProblemType::BadNonce,
-                "the JWS has an invalid anti-replay nonce",
-            ));
-        }
-
-        // §6.4: octet for octet.
-        if header.url != post.url {
-            return Err(Refusal::malformed(format!(
-                "the JWS is for `{}`, but was sent to `{}`",
-                header.url, post.url
-            )));
-        }
-
-        jws.payload()
-            .map(Payload)
-            .map_err(|error| Refusal::malformed(error.to_string()))
-    }
+pub(super) fn verify_signature(jws: &Jws, header: &Header, key: &Jwk) -> Result<(), Refusal> {
+    jws.verify(key).map_err(|error| match error {
+        InvalidJws::Signature(SignatureFault::NoProvider) => Refusal::internal(error),
+        InvalidJws::Signature(SignatureFault::Unsupported) => bad_algorithm(&header.alg),
+        _ => Refusal::malformed(error.to_string()),
+    })
 }
 
 /// Reads the form of a POST; no key is needed for that.
@@ -155,17 +171,12 @@ fn read(post: &Post<'_>) -> Result<(Jws, Header), Refusal> {
         request.nonce.clone_from(&header.nonce);
         request.kid.clone_from(&header.kid);
     });
-    if header.jwk.is_some() == header.kid.is_some() {
-        return Err(Refusal::malformed(
-            "the protected header must have either a `jwk` or a `kid`",
-        ));
-    }
     Ok((jws, header))
 }
 
-/// Reads the protected header. What is wrong with its algorithm or key has problem types of its own,
-/// so these two are looked at before the rest.
-fn read_header(jws: &Jws) -> Result<Header, Refusal> {
+/// Reads the protected header. What is wrong with its algorithm or key has problem types of its
+/// own, so these two are looked at before the rest.
+pub(super) fn read_header(jws: &Jws) -> Result<Header, Refusal> {
     let malformed = |detail: String| Refusal::malformed(detail);
     let json = Base64Url::decode(&jws.protected)
         .map_err(|error| malformed(format!("the protected header is {error}")))?;

@@ -24,6 +24,10 @@ pub enum ResourceKind {
     Challenge,
     /// The download of a certificate (§7.4.2).
     Certificate,
+    /// The revocation of a certificate (§7.6).
+    RevokeCert,
+    /// The change of an account's key (§7.3.5).
+    KeyChange,
     /// A path that the CA does not know.
     Unknown,
 }
@@ -41,6 +45,8 @@ pub(super) enum Route {
     Authorization(u64),
     Challenge(u64),
     Certificate(u64),
+    RevokeCert,
+    KeyChange,
 }
 
 impl Route {
@@ -59,6 +65,8 @@ impl Route {
             ("authorization", Some(id), None) => Self::Authorization(id),
             ("challenge", Some(id), None) => Self::Challenge(id),
             ("certificate", Some(id), None) => Self::Certificate(id),
+            ("revoke-cert", None, None) => Self::RevokeCert,
+            ("key-change", None, None) => Self::KeyChange,
             _ => return None,
         };
         // One resource has one URL: `/order/01` is none.
@@ -77,6 +85,8 @@ impl Route {
             Self::Authorization(_) => ResourceKind::Authorization,
             Self::Challenge(_) => ResourceKind::Challenge,
             Self::Certificate(_) => ResourceKind::Certificate,
+            Self::RevokeCert => ResourceKind::RevokeCert,
+            Self::KeyChange => ResourceKind::KeyChange,
         }
     }
 }
@@ -95,6 +105,8 @@ impl fmt::Display for Route {
             Self::Authorization(id) => write!(f, "/authorization/{id}"),
             Self::Challenge(id) => write!(f, "/challenge/{id}"),
             Self::Certificate(id) => write!(f, "/certificate/{id}"),
+            Self::RevokeCert => f.write_str("/revoke-cert"),
+            Self::KeyChange => f.write_str("/key-change"),
         }
     }
 }
@@ -116,6 +128,8 @@ mod tests {
             Route::Authorization(4),
             Route::Challenge(5),
             Route::Certificate(u64::MAX),
+            Route::RevokeCert,
+            Route::KeyChange,
         ] {
             assert_eq!(Route::parse(&route.to_string()), Some(route));
         }

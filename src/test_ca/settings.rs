@@ -2,18 +2,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use crate::protocol::DnsName;
-
 /// What a test may change while the CA runs.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) addresses: BTreeMap<String, IpAddr>,
-    pub(super) blocked: BTreeSet<DnsName>,
+    pub(super) bad_chain: Option<BadChain>,
+    pub(super) blocked: BTreeSet<String>,
     pub(super) certificate_lifetime: Duration,
     pub(super) http01_port: u16,
     pub(super) issuance: Issuance,
     pub(super) latency: Duration,
     pub(super) retry_after: Option<RetryAfter>,
+    pub(super) reuses_authorizations: bool,
     pub(super) validation: Validation,
     pub(super) validation_timeout: Duration,
 }
@@ -22,12 +22,14 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             addresses: BTreeMap::new(),
+            bad_chain: None,
             blocked: BTreeSet::new(),
             certificate_lifetime: Duration::from_secs(90 * 24 * 3_600),
             http01_port: 5002,
             issuance: Issuance::AtOnce,
             latency: Duration::ZERO,
             retry_after: Some(RetryAfter::Seconds(1)),
+            reuses_authorizations: false,
             validation: Validation::BeforeNextLook,
             validation_timeout: Duration::from_secs(5),
         }
@@ -35,6 +37,10 @@ impl Default for Settings {
 }
 
 impl Settings {
+    pub(super) fn block(&mut self, name: &str) {
+        self.blocked.insert(name.to_ascii_lowercase());
+    }
+
     pub(super) fn resolve(&mut self, name: &str, address: IpAddr) {
         self.addresses.insert(name.to_ascii_lowercase(), address);
     }
@@ -47,8 +53,9 @@ impl Settings {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Validation {
-    /// At the next look. The challenge's reply says `processing`, as with a real CA; a later request
-    /// for the challenge, its authorization or its order is answered once validation is over.
+    /// At the next look. The challenge's reply says `processing`, as with a real CA; a later
+    /// request for the challenge, its authorization or its order is answered once validation is
+    /// over.
     #[default]
     BeforeNextLook,
     /// At once: the challenge's reply itself waits until validation is over.
@@ -93,6 +100,26 @@ impl RetryAfter {
             }
         }
     }
+}
+
+/// A chain that is not what the client asked for, in place of the one that was issued.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum BadChain {
+    /// The server's certificate expired yesterday.
+    Expired,
+    /// The text is a page of HTML.
+    Html,
+    /// The server's certificate is valid from tomorrow on.
+    NotYetValid,
+    /// The server's certificate has another public key.
+    OtherKey,
+    /// The server's certificate is for another name.
+    OtherNames,
+    /// The text ends halfway through the server's certificate.
+    Truncated,
+    /// The second certificate has the issuer's name, but another key.
+    Unlinked,
 }
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);

@@ -1,12 +1,15 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
+use der::Decode;
+use x509_cert::spki::SubjectPublicKeyInfoRef;
+
 use super::issuer::Issued;
 use super::settings::Issuance;
 use crate::jose::Jwk;
 use crate::protocol::{
-    Account, Authorization, AuthorizationStatus, Challenge, ChallengeStatus, Order, OrderStatus,
-    Problem,
+    Account, Authorization, AuthorizationStatus, Challenge, ChallengeStatus, Identifier, Order,
+    OrderStatus, Problem,
 };
 
 /// All objects of the CA.
@@ -24,6 +27,23 @@ impl State {
     pub(super) fn account_of(&self, key: &Jwk) -> Option<u64> {
         let mut accounts = self.accounts.iter();
         accounts.find_map(|(id, account)| (&account.key == key).then_some(id))
+    }
+
+    /// Whether the key of a DER `SubjectPublicKeyInfo` is an account's.
+    pub(super) fn is_account_key(&self, public_key_info: &[u8]) -> bool {
+        let mut accounts = self.accounts.iter();
+        accounts.any(|(_, account)| is_same_key(&account.key, public_key_info))
+    }
+
+    /// Whether an account may prove control of this identifier without a challenge.
+    pub(super) fn valid_authorization(&self, account: u64, identifier: &Identifier) -> Option<u64> {
+        let mut authorizations = self.authorizations.iter();
+        authorizations.find_map(|(id, stored)| {
+            let is_valid = stored.account == account
+                && stored.object.status == AuthorizationStatus::Valid
+                && &stored.object.identifier() == identifier;
+            is_valid.then_some(id)
+        })
     }
 
     /// An authorization as it is sent: with its challenges.
@@ -133,6 +153,15 @@ pub(super) struct StoredAccount {
     pub(super) object: Account,
 }
 
+/// Whether a JWK is the key of a DER `SubjectPublicKeyInfo`.
+pub(super) fn is_same_key(key: &Jwk, public_key_info: &[u8]) -> bool {
+    let info = SubjectPublicKeyInfoRef::from_der(public_key_info);
+    match (info, key.public_key_octets()) {
+        (Ok(info), Ok(octets)) => info.subject_public_key.raw_bytes() == octets,
+        _ => false,
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct StoredOrder {
     pub(super) account: u64,
@@ -161,6 +190,7 @@ pub(super) struct StoredChallenge {
 pub(super) struct StoredCertificate {
     pub(super) account: u64,
     pub(super) issued: Issued,
+    pub(super) is_revoked: bool,
 }
 
 /// A certificate that its order does not show yet.

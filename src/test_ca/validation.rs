@@ -5,6 +5,7 @@ use std::future::pending;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
@@ -23,7 +24,11 @@ use crate::protocol::{ChallengeType, Identifier, Problem, ProblemType, Url};
 pub(super) async fn run(ca: Arc<Ca>, challenge: u64) {
     let outcome = match ca.attempt(challenge) {
         Some(attempt) => attempt.run(&ca).await,
-        None => return,
+        // Replies may wait for an outcome, so there has to be one.
+        None => Err(Problem::new(
+            ProblemType::ServerInternal,
+            "the challenge has lost its authorization, its account, or its token",
+        )),
     };
     if let Err(problem) = &outcome {
         tracing::debug!(challenge, %problem, "a validation failed");
@@ -103,7 +108,7 @@ impl Attempt {
         let url = Url::parse(&format!("http://{host}{path}"))
             .map_err(|error| Problem::new(ProblemType::Malformed, error.to_string()))?;
 
-        let deadline = Instant::now() + limit;
+        let deadline = Instant::now() + limit.min(MAX_TIMEOUT);
         let fetch = Fetch { ca, port, deadline };
         let (address, found) = fetch.follow(url).await?;
         let expected = self.key_authorization.as_str();
@@ -240,4 +245,6 @@ fn connection(url: &Url, fault: &str) -> Problem {
     Problem::new(ProblemType::Connection, format!("Fetching {url}: {fault}"))
 }
 
+/// So that no sum of times can overflow.
+const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 const USER_AGENT: &str = concat!("certwright-test-ca/", env!("CARGO_PKG_VERSION"));

@@ -7,14 +7,14 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use async_trait::async_trait;
-use base64ct::{Base64, Encoding};
 use bytes::Bytes;
+use http::header::HOST;
 use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Body;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
@@ -22,7 +22,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::{Transport, TransportError, TransportFault};
+use super::proxy::{Proxy, ProxyError};
+use super::{ResponseLimit, Transport, TransportError, TransportFault};
 use crate::error::{BoxError, ConfigurationError};
 use crate::provider::crypto_provider;
 use crate::x509::CertificateChain;
@@ -56,7 +57,12 @@ impl HyperTransport {
 
 #[async_trait]
 impl Transport for HyperTransport {
-    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TransportError> {
+    async fn send(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, TransportError> {
+        if let Some(host) = host_with_own_port(request.uri()) {
+            request.headers_mut().insert(HOST, host);
+        }
+        let limit = request.extensions().get();
+        let limit = limit.map_or(self.response_limit, |&ResponseLimit(octets)| octets);
         let exchange = async {
             let response = self
                 .client
@@ -64,16 +70,20 @@ impl Transport for HyperTransport {
                 .await
                 .map_err(|error| {
                     let fault = match error.is_connect() {
+                        true if is_untrusted(&error) => TransportFault::Untrusted,
                         true => TransportFault::Connect,
                         false => TransportFault::Interrupted,
                     };
                     TransportError::new(fault, error)
                 })?;
             let (parts, body) = response.into_parts();
-            match Limited::new(body, self.response_limit).collect().await {
+            if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
+                return Err(TransportFault::TooLarge(limit).into());
+            }
+            match Limited::new(body, limit).collect().await {
                 Ok(body) => Ok(Response::from_parts(parts, body.to_bytes())),
                 Err(error) if error.is::<LengthLimitError>() => {
-                    Err(TransportFault::TooLarge(self.response_limit).into())
+                    Err(TransportFault::TooLarge(limit).into())
                 }
                 Err(error) => Err(TransportError::new(TransportFault::Interrupted, error)),
             }
@@ -141,7 +151,8 @@ impl HyperTransportBuilder {
     }
 
     /// Goes through this HTTP proxy, such as `http://proxy.example:3128`, by `CONNECT`. User
-    /// information in the URL is sent to the proxy as basic authentication.
+    /// information in the URL, percent-encoded where it must be, is sent to the proxy as basic
+    /// authentication.
     ///
     /// By default no proxy is used, and no environment variable is read.
     #[must_use]
@@ -161,6 +172,8 @@ impl HyperTransportBuilder {
     }
 
     /// How long a request may take, from its start to the last octet of the response. Default: 60 s.
+    ///
+    /// An HTTP/2 connection that shows no sign of life for half of it, or 30 s, is given up before.
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
@@ -187,20 +200,9 @@ impl HyperTransportBuilder {
             Some(tls) => tls,
             None => tls_config(self.roots, self.platform_roots)?,
         };
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        // Without it, Nagle's algorithm and delayed ACKs can hold a small POST back for some 40 ms.
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(self.connect_timeout));
-        let dialer = match self.proxy {
-            None => Dialer::Direct(tcp),
-            Some(Proxy { uri, authorization }) => {
-                let tunnel = Tunnel::new(uri, tcp);
-                Dialer::Proxy(match authorization {
-                    Some(authorization) => tunnel.with_auth(authorization),
-                    None => tunnel,
-                })
-            }
+        let dialer = Dialer {
+            tcp: tcp_connector(self.connect_timeout),
+            proxy: self.proxy.map(Arc::new),
         };
 
         // Whether http may be used is the session's decision.
@@ -215,10 +217,17 @@ impl HyperTransportBuilder {
             https,
             timeout: self.connect_timeout,
         };
+        let patience = (self.request_timeout / 4).clamp(SHORTEST_PATIENCE, LONGEST_PATIENCE);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(60))
+            // A connection can die in silence, as when a firewall forgets it. One of HTTP/1.1 ends
+            // with the request that it fails, but one of HTTP/2 would be used for all requests to
+            // come, until TCP gives it up after a quarter of an hour. So it is asked for a sign of
+            // life, early enough that a request fails well before its own time is over.
+            .http2_keep_alive_interval(patience)
+            .http2_keep_alive_timeout(patience)
             .build(connector);
         Ok(HyperTransport {
             client,
@@ -278,44 +287,46 @@ fn tls_config(
     }
 }
 
+fn tcp_connector(timeout: Duration) -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    // Without it, Nagle's algorithm and delayed ACKs can hold a small POST back for some 40 ms.
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(timeout));
+    tcp
+}
+
 /// hyper-rustls sets the protocols itself, and panics where there are some already.
 fn without_alpn(mut config: ClientConfig) -> ClientConfig {
     config.alpn_protocols.clear();
     config
 }
 
-#[derive(Clone)]
-struct Proxy {
-    uri: Uri,
-    authorization: Option<HeaderValue>,
+/// The `Host` header for a URL that names its scheme's own port, which hyper would leave out.
+///
+/// RFC 9112 §3.2 wants the authority as the URL has it, and a CA may compare the URL that was signed
+/// (RFC 8555 §6.4) to one that it builds from this header.
+fn host_with_own_port(url: &Uri) -> Option<HeaderValue> {
+    let port = url.port_u16()?;
+    match (url.scheme_str()?, port) {
+        ("http", 80) | ("https", 443) => {
+            HeaderValue::try_from(format!("{}:{port}", url.host()?)).ok()
+        }
+        _ => None,
+    }
 }
 
-impl Proxy {
-    fn parse(text: &str) -> Result<Self, ConfigurationError> {
-        let refuse = || ConfigurationError::Proxy;
-        let url = url::Url::parse(text).map_err(|_| refuse())?;
-        let (Some(host), "http") = (url.host_str(), url.scheme()) else {
-            return Err(refuse());
-        };
-        let authority = match url.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_owned(),
-        };
-        let uri = format!("http://{authority}/")
-            .parse()
-            .map_err(|_| refuse())?;
-        let authorization = match (url.username(), url.password()) {
-            ("", None) => None,
-            (user, password) => {
-                let plain = format!("{user}:{}", password.unwrap_or_default());
-                let encoded = format!("Basic {}", Base64::encode_string(plain.as_bytes()));
-                let mut value = HeaderValue::try_from(encoded).map_err(|_| refuse())?;
-                value.set_sensitive(true);
-                Some(value)
-            }
-        };
-        Ok(Self { uri, authorization })
+/// Whether TLS failed at the server's certificate: trying again brings the same one.
+fn is_untrusted(error: &(dyn StdError + 'static)) -> bool {
+    if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+        return true;
     }
+    // The source of an I/O error is that of the error within, which is passed over.
+    let within = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref)
+        .map(|within| within as &(dyn StdError + 'static));
+    within.or(error.source()).is_some_and(is_untrusted)
 }
 
 /// Connects within a time, TLS handshake included: hyper's own limit ends with TCP.
@@ -348,10 +359,11 @@ impl Service<Uri> for Connector {
     }
 }
 
+/// Opens a TCP connection to the server, or a tunnel to it through the proxy.
 #[derive(Clone)]
-enum Dialer {
-    Direct(HttpConnector),
-    Proxy(Tunnel<HttpConnector>),
+struct Dialer {
+    tcp: HttpConnector,
+    proxy: Option<Arc<Proxy>>,
 }
 
 impl Service<Uri> for Dialer {
@@ -360,26 +372,77 @@ impl Service<Uri> for Dialer {
     type Future = Connecting<Self::Response>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        match self {
-            Self::Direct(tcp) => tcp.poll_ready(context).map_err(boxed),
-            Self::Proxy(tunnel) => tunnel.poll_ready(context).map_err(boxed),
-        }
+        self.tcp.poll_ready(context).map_err(Into::into)
     }
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        match self {
-            Self::Direct(tcp) => {
-                let connecting = tcp.call(uri);
-                Box::pin(async { connecting.await.map_err(boxed) })
-            }
-            Self::Proxy(tunnel) => {
-                let connecting = tunnel.call(uri);
-                Box::pin(async { connecting.await.map_err(boxed) })
-            }
-        }
+    fn call(&mut self, url: Uri) -> Self::Future {
+        let Some(proxy) = self.proxy.clone() else {
+            let connecting = self.tcp.call(url);
+            return Box::pin(async { Ok(connecting.await?) });
+        };
+
+        let connecting = self.tcp.call(proxy.uri().clone());
+        Box::pin(async move {
+            let tunnel = async { Ok(proxy.open(connecting.await?, &url).await?) };
+            let tunnel: Result<_, BoxError> = tunnel.await;
+            tunnel.map_err(|source| {
+                let proxy = proxy.uri().clone();
+                ProxyError { proxy, source }.into()
+            })
+        })
     }
 }
 
-fn boxed(error: impl StdError + Send + Sync + 'static) -> BoxError {
-    error.into()
+/// How long an HTTP/2 connection with requests under way may be silent before it must show a sign of
+/// life, and how long that may take.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(15);
+const SHORTEST_PATIENCE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A connector as the transport makes it, to look at the sockets.
+    fn dialer(proxy: Option<&str>) -> Dialer {
+        Dialer {
+            tcp: tcp_connector(Duration::from_secs(10)),
+            proxy: proxy.map(|url| Arc::new(Proxy::parse(url).unwrap())),
+        }
+    }
+
+    #[tokio::test]
+    async fn sends_small_segments_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let direct = dialer(None).call(url.parse().unwrap()).await.unwrap();
+        assert!(direct.inner().nodelay().unwrap());
+
+        let proxied = dialer(Some(&url)).call("https://ca.example/".parse().unwrap());
+        let proxy = async {
+            let _direct = listener.accept().await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            // The answer would be none before there is a request.
+            stream.peek(&mut [0]).await.unwrap();
+            stream.try_write(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            stream
+        };
+        let (proxied, _stream) = tokio::join!(proxied, proxy);
+        assert!(proxied.unwrap().inner().nodelay().unwrap());
+    }
+
+    #[test]
+    fn names_the_port_that_the_url_names() {
+        for (url, host) in [
+            ("https://ca.example:443/directory", Some("ca.example:443")),
+            ("http://[::1]:80/", Some("[::1]:80")),
+            ("https://ca.example/directory", None),
+            ("https://ca.example:14000/directory", None),
+            ("https://ca.example:80/", None),
+        ] {
+            let found = host_with_own_port(&url.parse().unwrap());
+            assert_eq!(found.as_ref().map(|value| value.to_str().unwrap()), host);
+        }
+    }
 }

@@ -6,6 +6,8 @@
 
 #[cfg(feature = "hyper")]
 mod hyper;
+#[cfg(feature = "hyper")]
+mod proxy;
 
 use std::fmt;
 use std::time::Duration;
@@ -24,7 +26,8 @@ use crate::error::BoxError;
 /// Implementations:
 ///
 /// * MUST NOT follow redirects: a signed request is for one URL only (RFC 8555 §6.4);
-/// * MUST limit the size of a response and the time it may take;
+/// * MUST limit the size of a response and the time it may take, and SHOULD limit the size to the
+///   [`ResponseLimit`] of a request that has one;
 /// * MUST authenticate the server (RFC 8555 §6.1);
 /// * MUST send the request's target as it is, and SHOULD decode no content encoding but what they
 ///   asked for themselves;
@@ -38,6 +41,11 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Any response is a success, whatever its status.
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TransportError>;
 }
+
+/// How large the body of one response may be, in octets, where it may be larger or must be smaller
+/// than a transport's own limit. It stands in the request's extensions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ResponseLimit(pub usize);
 
 /// No response, or not a whole one, came.
 #[derive(Debug, Error)]
@@ -88,6 +96,10 @@ pub enum TransportFault {
     /// The response is larger than the limit, in octets. The server has seen the request.
     #[error("the response is larger than {0} octets")]
     TooLarge(usize),
+    /// The server's certificate is not trusted, or is for another name. The server has not seen the
+    /// request.
+    #[error("the server could not be authenticated")]
+    Untrusted,
 }
 
 /// The causes of an error in one line: HTTP libraries hide the telling one at the end.

@@ -1,10 +1,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
-use crate::jose::{InvalidKey, KeyType, PrivateKey};
+use crate::error::BoxError;
+use crate::jose::{InvalidKey, Jwk, KeyType, PrivateKey, SignatureAlgorithm, Signer};
 
 /// A certificate's key, held in memory.
 ///
@@ -22,6 +24,7 @@ use crate::jose::{InvalidKey, KeyType, PrivateKey};
 #[derive(Clone)]
 pub struct CertificateKey {
     private: Arc<PrivateKey>,
+    public: Arc<Jwk>,
     public_key_info: Arc<[u8]>,
 }
 
@@ -73,9 +76,26 @@ impl CertificateKey {
 
     fn new(private: PrivateKey) -> Result<Self, InvalidKey> {
         Ok(Self {
+            public: Arc::new(private.public_key()?),
             public_key_info: private.public_key_info()?.into(),
             private: Arc::new(private),
         })
+    }
+}
+
+/// A certificate's key signs one kind of request: the revocation of its certificate (RFC 8555 §7.6).
+#[async_trait]
+impl Signer for CertificateKey {
+    fn algorithm(&self) -> SignatureAlgorithm {
+        self.private.algorithm()
+    }
+
+    fn public_key(&self) -> &Jwk {
+        &self.public
+    }
+
+    async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, BoxError> {
+        self.private.sign(message)
     }
 }
 

@@ -1,14 +1,16 @@
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
+use der::asn1::BitString;
 use der::{Decode, Encode, Reader, SliceReader};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
-use x509_cert::Certificate;
 use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::spki::AlgorithmIdentifierOwned;
+use x509_cert::{Certificate, TbsCertificate};
 
 use super::names::{self, list};
-use super::{csr, pem_chain};
+use super::{CertificateDetails, CertificateId, InvalidCertificate, csr, pem_chain};
 use crate::jose::{SignatureFault, verify_signature};
 use crate::protocol::{Identifier, printable};
 
@@ -42,7 +44,8 @@ impl CertificateChain {
             parsed.push(certificate);
         }
         let leaf = parsed.first().ok_or(InvalidChain::Empty)?;
-        let identifiers = identifiers(leaf)?;
+        let identifiers = identifiers(leaf.tbs_certificate())
+            .map_err(|source| InvalidChain::Der { index: 0, source })?;
 
         for (index, pair) in parsed.windows(2).enumerate() {
             let ([certificate, issuer], Some(der)) = (pair, ders.get(index)) else {
@@ -60,13 +63,21 @@ impl CertificateChain {
         })
     }
 
-    /// The certificates in a PEM of roots, which are no chain.
+    /// The certificates in a PEM of roots, which are no chain. Bundles of roots have text between
+    /// them, and it is the caller who trusts them: so text is passed over, and nothing else.
     #[cfg(feature = "hyper")]
     pub(crate) fn roots_from_pem(pem: &str) -> Result<Vec<CertificateDer<'static>>, InvalidChain> {
-        Ok(pem_chain::parse(pem)?
-            .into_iter()
-            .map(CertificateDer::from)
-            .collect())
+        let blocks = pem::parse_many(pem).map_err(|_| InvalidChain::Base64)?;
+        if let Some(other) = blocks.iter().find(|block| block.tag() != "CERTIFICATE") {
+            return Err(InvalidChain::Label(other.tag().to_owned()));
+        }
+        match blocks.is_empty() {
+            true => Err(InvalidChain::Empty),
+            false => Ok(blocks
+                .into_iter()
+                .map(|block| CertificateDer::from(block.into_contents()))
+                .collect()),
+        }
     }
 
     /// Checks that this is the chain that was asked for: the server's certificate has this public
@@ -77,7 +88,7 @@ impl CertificateChain {
         identifiers: impl IntoIterator<Item = &'a Identifier>,
         now: SystemTime,
     ) -> Result<(), InvalidChain> {
-        let leaf = self.leaf();
+        let leaf = self.parsed_leaf();
         let leaf_key = leaf.subject_public_key_info().to_der();
         if leaf_key.is_ok_and(|key| key != public_key_info) {
             return Err(InvalidChain::OtherKey);
@@ -116,6 +127,25 @@ impl CertificateChain {
         &self.certificates
     }
 
+    /// The server's certificate in DER.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "`from_pem` refuses a chain without certificates"
+    )]
+    pub fn leaf(&self) -> &CertificateDer<'static> {
+        &self.certificates[0]
+    }
+
+    /// What the server's certificate says of itself.
+    pub fn details(&self) -> Result<CertificateDetails, InvalidCertificate> {
+        CertificateDetails::read(self.parsed_leaf())
+    }
+
+    /// The server's certificate's name in renewal information (RFC 9773 §4.1).
+    pub fn certificate_id(&self) -> Result<CertificateId, InvalidCertificate> {
+        CertificateId::of(self.leaf())
+    }
+
     /// The names that the server's certificate is for.
     pub fn identifiers(&self) -> &BTreeSet<Identifier> {
         &self.identifiers
@@ -123,64 +153,84 @@ impl CertificateChain {
 
     /// From when the server's certificate is valid.
     pub fn not_before(&self) -> SystemTime {
-        self.leaf().validity().not_before.to_system_time()
+        self.parsed_leaf().validity().not_before.to_system_time()
     }
 
     /// Until when the server's certificate is valid.
     pub fn not_after(&self) -> SystemTime {
-        self.leaf().validity().not_after.to_system_time()
+        self.parsed_leaf().validity().not_after.to_system_time()
     }
 
     /// The serial number of the server's certificate, in hexadecimal.
     pub fn serial_number(&self) -> String {
-        let octets = self.leaf().serial_number().as_bytes();
-        octets.iter().map(|octet| format!("{octet:02x}")).collect()
+        hex(self.parsed_leaf().serial_number().as_bytes())
     }
 
     /// Who issued the last certificate of the chain: the name of the root to trust.
     pub fn root_issuer(&self) -> String {
         let last = self.parsed.last().map(Certificate::tbs_certificate);
-        last.unwrap_or_else(|| self.leaf()).issuer().to_string()
+        last.unwrap_or_else(|| self.parsed_leaf())
+            .issuer()
+            .to_string()
     }
 
     #[expect(
         clippy::indexing_slicing,
         reason = "`from_pem` refuses a chain without certificates"
     )]
-    fn leaf(&self) -> &x509_cert::TbsCertificate {
+    pub(super) fn parsed_leaf(&self) -> &TbsCertificate {
         self.parsed[0].tbs_certificate()
+    }
+
+    /// The certificates, the server's first.
+    pub(super) fn parsed(&self) -> &[Certificate] {
+        &self.parsed
     }
 }
 
-fn identifiers(leaf: &Certificate) -> Result<BTreeSet<Identifier>, InvalidChain> {
-    let extension = leaf
-        .tbs_certificate()
-        .get_extension::<SubjectAltName>()
-        .map_err(|source| InvalidChain::Der { index: 0, source })?;
+pub(super) fn identifiers(leaf: &TbsCertificate) -> der::Result<BTreeSet<Identifier>> {
+    let extension = leaf.get_extension::<SubjectAltName>()?;
     let (_, names) = extension.unwrap_or((false, SubjectAltName(Vec::new())));
     Ok(names.0.iter().map(names::identifier).collect())
 }
 
-fn check_issued(
+pub(super) fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+pub(super) fn check_issued(
     certificate: &Certificate,
     der: &[u8],
     issuer: &Certificate,
 ) -> Result<(), ChainFault> {
-    let issuer = issuer.tbs_certificate();
-    if certificate.tbs_certificate().issuer() != issuer.subject() {
+    if certificate.tbs_certificate().issuer() != issuer.tbs_certificate().subject() {
         return Err(ChainFault::Issuer);
     }
-
-    let key = issuer.subject_public_key_info();
-    let unreadable = |_| ChainFault::Signature(SignatureFault::Unsupported);
-    verify_signature(
-        &csr::algorithm_id(&key.algorithm).map_err(unreadable)?,
-        &csr::algorithm_id(certificate.signature_algorithm()).map_err(unreadable)?,
-        key.subject_public_key.raw_bytes(),
-        signed_octets(der).map_err(unreadable)?,
-        certificate.signature().raw_bytes(),
+    check_signature(
+        issuer,
+        certificate.signature_algorithm(),
+        signed_octets(der).map_err(|_| ChainFault::Signature(SignatureFault::Unsupported))?,
+        certificate.signature(),
     )
     .map_err(ChainFault::Signature)
+}
+
+/// Verifies what a CA has signed: a certificate or a list of revoked ones.
+pub(super) fn check_signature(
+    issuer: &Certificate,
+    algorithm: &AlgorithmIdentifierOwned,
+    message: &[u8],
+    signature: &BitString,
+) -> Result<(), SignatureFault> {
+    let key = issuer.tbs_certificate().subject_public_key_info();
+    let unreadable = |_| SignatureFault::Unsupported;
+    verify_signature(
+        &csr::algorithm_id(&key.algorithm).map_err(unreadable)?,
+        &csr::algorithm_id(algorithm).map_err(unreadable)?,
+        key.subject_public_key.raw_bytes(),
+        message,
+        signature.raw_bytes(),
+    )
 }
 
 /// The octets that a certificate's signature is over, as they came: encoding them anew could differ.
@@ -229,6 +279,9 @@ pub enum InvalidChain {
     /// The server's certificate is not valid yet.
     #[error("the certificate is not valid before {}; is the clock right?", date(.0))]
     NotYetValid(SystemTime),
+    /// An alternate chain is for another certificate than the first.
+    #[error("the alternate chain is for another certificate")]
+    OtherLeaf,
     /// The server's certificate has a public key that is not that of the request.
     #[error("the certificate is for another key")]
     OtherKey,
@@ -394,6 +447,18 @@ mod tests {
         let chain = CertificateChain::from_pem(&format!("{leaf}{issuer}")).unwrap();
         assert_eq!(chain.root_issuer(), "CN=root");
         assert_eq!(chain.certificates().len(), 2);
+    }
+
+    #[cfg(feature = "hyper")]
+    #[test]
+    fn roots_may_have_text_between_them() {
+        let Fixture { leaf, issuer, .. } = fixture();
+        let bundle = format!("Some Root\n=========\n{leaf}\nAnother\n{issuer}");
+        assert_eq!(CertificateChain::roots_from_pem(&bundle).unwrap().len(), 2);
+        assert_eq!(
+            CertificateChain::roots_from_pem("text"),
+            Err(InvalidChain::Empty)
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@
     reason = "shared by test crates that each use a part"
 )]
 
+pub mod account_script;
 pub mod net;
 pub mod pebble;
 pub mod pki;

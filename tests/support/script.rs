@@ -1,70 +1,66 @@
-//! A CA that answers as the test tells it, for what no real CA can be made to do.
+//! A CA that answers as a test tells it to, by a transport of the test's own.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use certwright::jose::{AccountKey, Header, Jwk, Jws};
+use certwright::jose::{AccountKey, Jws};
 use certwright::transport::{Transport, TransportError};
-use certwright::{Account, Client};
+use certwright::{Account, Client, Error};
 use http::{Request, Response};
 use serde_json::{Value, json};
 
 pub const BASE: &str = "https://ca.example";
 
-pub type Answered = Result<Response<Bytes>, TransportError>;
-type Answer = Box<dyn Fn(&Asked) -> Answered + Send + Sync>;
+type Answer = Box<dyn Fn(usize) -> Result<Response<Bytes>, TransportError> + Send + Sync>;
 
-/// A signed request, as it came.
-#[derive(Clone, Debug)]
-pub struct Asked {
-    pub path: String,
-    /// How often the path was asked before.
-    pub before: usize,
-    pub header: Option<Header>,
-    /// `null` for a POST-as-GET.
-    pub payload: Value,
-}
-
-impl Asked {
-    /// The key that a request shows.
-    pub fn key(&self) -> Jwk {
-        self.header.clone().unwrap().jwk.unwrap()
-    }
-}
-
-/// A CA that answers each path as it was told, and the directory, nonces and new accounts as a good
-/// one would.
+/// Answers each URL as it was told, and everything else as a good CA would.
 #[derive(Clone, Default)]
 pub struct Script {
     answers: Arc<Mutex<HashMap<String, Answer>>>,
     log: Arc<Mutex<Vec<Asked>>>,
+    nonces: Arc<AtomicUsize>,
+}
+
+/// A request that came.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub method: String,
+    pub url: String,
+    /// The protected header of a signed request, else null.
+    pub header: Value,
+    /// The payload of a signed request, where it is JSON.
+    pub payload: Value,
 }
 
 impl Script {
+    /// Answers a URL by a function of how often it was asked before. A path is one of the CA's.
     pub fn on(
         &self,
-        path: &str,
-        answer: impl Fn(&Asked) -> Answered + Send + Sync + 'static,
+        url: &str,
+        answer: impl Fn(usize) -> Result<Response<Bytes>, TransportError> + Send + Sync + 'static,
     ) -> &Self {
         let mut answers = self.answers.lock().unwrap();
-        answers.insert(path.to_owned(), Box::new(answer));
+        answers.insert(absolute(url), Box::new(answer));
         self
     }
 
-    /// What was asked of a path so far.
-    pub fn asked(&self, path: &str) -> Vec<Asked> {
-        let log = self.log.lock().unwrap();
-        log.iter()
-            .filter(|asked| asked.path == path)
-            .cloned()
-            .collect()
+    /// Answers a URL with this status and body.
+    pub fn on_body(&self, url: &str, status: u16, body: impl AsRef<[u8]>) -> &Self {
+        let body = body.as_ref().to_vec();
+        self.on(url, move |_| Ok(reply(status, &body)))
     }
 
-    /// How many requests came so far.
-    pub fn count(&self) -> usize {
-        self.log.lock().unwrap().len()
+    /// The requests for a URL.
+    pub fn asked(&self, url: &str) -> Vec<Asked> {
+        let log = self.log.lock().unwrap();
+        let url = absolute(url);
+        log.iter()
+            .filter(|asked| asked.url == url)
+            .cloned()
+            .collect()
     }
 
     pub async fn client(&self) -> Client {
@@ -75,40 +71,9 @@ impl Script {
             .unwrap()
     }
 
-    /// The account `/account/1`, with a key of its own. Nothing is sent.
-    pub async fn account(&self) -> Account {
-        let url = format!("{BASE}/account/1").as_str().try_into().unwrap();
-        self.client()
-            .await
-            .account_with(url, AccountKey::generate().unwrap())
-    }
-}
-
-#[async_trait::async_trait]
-impl Transport for Script {
-    async fn send(&self, request: Request<Bytes>) -> Answered {
-        let path = request.uri().path().to_owned();
-        let jws = serde_json::from_slice::<Jws>(request.body()).ok();
-        let payload = jws.as_ref().map(|jws| jws.payload().unwrap());
-        let asked = Asked {
-            before: self.asked(&path).len(),
-            header: jws.map(|jws| jws.header().unwrap()),
-            payload: payload
-                .and_then(|payload| serde_json::from_slice(&payload).ok())
-                .unwrap_or_default(),
-            path,
-        };
-        self.log.lock().unwrap().push(asked.clone());
-
-        let answers = self.answers.lock().unwrap();
-        let mut response = match answers.get(&asked.path) {
-            Some(answer) => answer(&asked)?,
-            None => good(&asked.path),
-        };
-        let nonce = format!("nonce-{}", self.count());
-        let headers = response.headers_mut();
-        headers.insert("replay-nonce", nonce.parse().unwrap());
-        Ok(response)
+    pub async fn account(&self) -> Result<Account, Error> {
+        let key = AccountKey::generate().unwrap();
+        self.client().await.new_account(key).create().await
     }
 }
 
@@ -118,39 +83,38 @@ impl fmt::Debug for Script {
     }
 }
 
-fn good(path: &str) -> Response<Bytes> {
-    match path {
-        "/directory" => reply(
-            200,
-            json!({
-                "newNonce": format!("{BASE}/nonce"),
-                "newAccount": format!("{BASE}/new-account"),
-                "newOrder": format!("{BASE}/new-order"),
-                "keyChange": format!("{BASE}/key-change"),
-            }),
-        ),
-        "/nonce" => reply(200, ""),
-        "/new-account" => located(reply(201, json!({"status": "valid"})), "/account/1"),
-        "/account/1" => reply(200, json!({"status": "valid"})),
-        _ => reply(404, ""),
+#[async_trait::async_trait]
+impl Transport for Script {
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TransportError> {
+        assert!(request.headers().contains_key("user-agent"));
+        let url = request.uri().to_string();
+        let jws = serde_json::from_slice::<Jws>(request.body()).ok();
+        let header = jws.as_ref().and_then(|jws| jws.header().ok());
+        let payload = jws.as_ref().and_then(|jws| jws.payload().ok());
+        let before = self.asked(&url).len();
+        self.log.lock().unwrap().push(Asked {
+            method: request.method().to_string(),
+            url: url.clone(),
+            header: serde_json::to_value(header).unwrap(),
+            payload: payload
+                .and_then(|payload| serde_json::from_slice(&payload).ok())
+                .unwrap_or_default(),
+        });
+
+        let answers = self.answers.lock().unwrap();
+        let answer = answers.get(&url).map(|answer| answer(before));
+        let mut response = answer.unwrap_or_else(|| Ok(good(&url)))?;
+        let nonce = self.nonces.fetch_add(1, Ordering::Relaxed);
+        response = with_header(response, "replay-nonce", &format!("nonce-{nonce}"));
+        Ok(response)
     }
 }
 
-pub fn reply(status: u16, body: impl Into<Value>) -> Response<Bytes> {
-    let body = match body.into() {
-        Value::String(text) => text,
-        value => value.to_string(),
-    };
+pub fn reply(status: u16, body: &[u8]) -> Response<Bytes> {
     Response::builder()
         .status(status)
-        .body(Bytes::from(body))
+        .body(Bytes::copy_from_slice(body))
         .unwrap()
-}
-
-/// A refusal with a problem of this type.
-pub fn refusal(status: u16, problem: &str) -> Response<Bytes> {
-    let kind = format!("urn:ietf:params:acme:error:{problem}");
-    reply(status, json!({"type": kind, "detail": "no"}))
 }
 
 pub fn with_header(
@@ -162,6 +126,41 @@ pub fn with_header(
     response
 }
 
-pub fn located(response: Response<Bytes>, path: &str) -> Response<Bytes> {
-    with_header(response, "location", &format!("{BASE}{path}"))
+/// A problem document with this type.
+pub fn problem(kind: &str) -> String {
+    json!({ "type": format!("urn:ietf:params:acme:error:{kind}") }).to_string()
+}
+
+/// The directory, with these members besides the usual ones.
+pub fn directory(members: &[(&str, &str)]) -> String {
+    let mut directory = json!({
+        "newNonce": format!("{BASE}/nonce"),
+        "newAccount": format!("{BASE}/new-account"),
+        "newOrder": format!("{BASE}/new-order"),
+        "revokeCert": format!("{BASE}/revoke"),
+    });
+    for (name, path) in members {
+        directory[name] = json!(absolute(path));
+    }
+    directory.to_string()
+}
+
+fn good(url: &str) -> Response<Bytes> {
+    match url.strip_prefix(BASE) {
+        Some("/directory") => reply(200, directory(&[]).as_bytes()),
+        Some("/nonce" | "/revoke") => reply(200, b""),
+        Some("/new-account") => with_header(
+            reply(201, br#"{"status": "valid"}"#),
+            "location",
+            &absolute("/account/1"),
+        ),
+        _ => reply(404, b""),
+    }
+}
+
+fn absolute(url: &str) -> String {
+    match url.starts_with('/') {
+        true => format!("{BASE}{url}"),
+        false => url.to_owned(),
+    }
 }

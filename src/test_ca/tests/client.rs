@@ -9,14 +9,14 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
-use super::TestCa;
-use crate::jose::{AccountKey, Jws, KeyReference};
-use crate::protocol::Url;
+use crate::jose::{AccountKey, Jws, KeyReference, Signer};
+use crate::protocol::{Base64Url, Url};
 use crate::provider::crypto_provider;
+use crate::test_ca::TestCa;
 
 pub(super) struct RawClient {
     ca: TestCa,
@@ -66,6 +66,25 @@ impl RawClient {
         Jws::sign(&self.key, reference, Some(&nonce), &url, payload.as_bytes())
             .await
             .unwrap()
+    }
+
+    /// The protected header that a JWS should have.
+    pub(super) async fn header(&self, path: &str) -> Value {
+        let header = self.sign(path, "").await.header().unwrap();
+        serde_json::to_value(header).unwrap()
+    }
+
+    /// A JWS with any protected header, properly signed.
+    pub(super) async fn sign_header(&self, header: &Value, payload: &str) -> Value {
+        let protected = Base64Url::from(header.to_string().into_bytes()).to_string();
+        let payload = Base64Url::from(payload.as_bytes()).to_string();
+        let signed = format!("{protected}.{payload}");
+        let signature = self.key.sign(signed.as_bytes()).await.unwrap();
+        json!({
+            "protected": protected,
+            "payload": payload,
+            "signature": Base64Url::from(signature),
+        })
     }
 
     pub(super) async fn post(&self, path: &str, payload: &str) -> RawReply {

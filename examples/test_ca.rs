@@ -1,0 +1,107 @@
+//! Runs the CA for tests as a program, for ACME clients of any kind.
+//!
+//! ```sh
+//! cargo run --example test_ca --features test-ca -- \
+//!     --listen 127.0.0.1:14000 --http-port 5002 --root-out root.pem
+//! ```
+
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a program talks to its user"
+)]
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::{env, fs};
+
+use certwright::test_ca::TestCa;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("test_ca: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let Some(arguments) = Arguments::parse(env::args().skip(1))? else {
+        println!("{USAGE}");
+        return Ok(());
+    };
+
+    let ca = TestCa::builder()
+        .bind(arguments.listen)
+        .http01_port(arguments.http_port)
+        .start()
+        .await?;
+    fs::write(&arguments.root_out, ca.root_pem())?;
+
+    let directory = ca.directory_url();
+    let root = arguments.root_out.display();
+    let port = arguments.http_port;
+    println!("Directory: {directory}");
+    println!("Root:      {root}");
+    println!("http-01:   validated at port {port} of this machine, whatever the name");
+    println!();
+    println!("For instance, with lego:");
+    println!();
+    println!("    LEGO_CA_CERTIFICATES={root} lego --server {directory} \\");
+    println!("        --accept-tos --email you@example.com --domains www.example.com \\");
+    println!("        --http --http.port 127.0.0.1:{port} run");
+    println!();
+    println!("or with certbot:");
+    println!();
+    println!("    REQUESTS_CA_BUNDLE={root} certbot certonly --server {directory} \\");
+    println!("        --agree-tos --email you@example.com --domain www.example.com \\");
+    println!("        --standalone --http-01-port {port}");
+    println!();
+    println!("Ctrl-C ends the CA, and nothing of it remains.");
+
+    tokio::signal::ctrl_c().await?;
+    ca.shutdown().await;
+    Ok(())
+}
+
+struct Arguments {
+    listen: SocketAddr,
+    http_port: u16,
+    root_out: PathBuf,
+}
+
+impl Arguments {
+    /// `None` where the user asks for help.
+    fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Self>, Box<dyn Error>> {
+        let mut arguments = Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 14000)),
+            http_port: 5002,
+            root_out: PathBuf::from("root.pem"),
+        };
+        while let Some(flag) = words.next() {
+            if matches!(flag.as_str(), "-h" | "--help") {
+                return Ok(None);
+            }
+            let value = words.next().ok_or_else(|| format!("{flag} needs a value"));
+            match flag.as_str() {
+                "--listen" => arguments.listen = value?.parse()?,
+                "--http-port" => arguments.http_port = value?.parse()?,
+                "--root-out" => arguments.root_out = value?.into(),
+                _ => return Err(format!("unknown flag {flag}\n\n{USAGE}").into()),
+            }
+        }
+        Ok(Some(arguments))
+    }
+}
+
+const USAGE: &str = "\
+Usage: test_ca [--listen ADDRESS:PORT] [--http-port PORT] [--root-out FILE]
+
+  --listen     where to listen, on loopback only (127.0.0.1:14000)
+  --http-port  the port at which http-01 challenges are validated (5002)
+  --root-out   the file that the root certificate is written to (root.pem)";
