@@ -29,6 +29,7 @@
 //! * [`Client`], [`Account`], [`Order`], [`Authorization`], [`Challenge`] and [`Certificate`] are
 //!   handles of the RFC's resources, for a flow of one's own. They are cheap to clone, their methods
 //!   take `&self` and may run side by side, and each can be made again from its URL.
+//! * [`import`] takes over accounts that other ACME clients have made.
 //! * [`session`], [`transport`], [`renewal`], [`x509`], [`jose`] and [`protocol`] are the layers
 //!   below, each usable on its own.
 //!

@@ -23,7 +23,7 @@ use certwright::error::{ConfigurationError, KeyChangeFault, Operation, ReplyFaul
 use certwright::jose::{
     AccountKey, Jwk, KeyType, MacAlgorithm, MacKey, SignatureAlgorithm, Signer,
 };
-use certwright::protocol::{AccountStatus, ProblemType, Resource};
+use certwright::protocol::{AccountStatus, ProblemType};
 use certwright::solver::Http01Server;
 use certwright::transport::TransportFault;
 use certwright::x509::{CertificateKey, Csr, InvalidCsr};
@@ -679,6 +679,14 @@ async fn a_key_change_that_fails_in_the_ca_is_settled_too() {
 
 #[tokio::test(start_paused = true)]
 async fn says_that_both_keys_must_be_kept_where_it_is_not_known_which_is_in_force() {
+    // Neither of the keys finds an account.
+    let (rollover, account) = Rollover::new(|_, _| Err(TransportFault::Interrupted.into())).await;
+    *rollover.owner.lock().unwrap() = None;
+    let new_key = AccountKey::generate().unwrap();
+    let (fault, _) = key_change_fault(account.change_key(new_key).await.unwrap_err());
+    assert!(matches!(fault, KeyChangeFault::Unsettled(_)), "{fault:?}");
+
+    // The CA can't be asked.
     let (rollover, account) = Rollover::new(|_, _| Err(TransportFault::Interrupted.into())).await;
     rollover
         .script
@@ -710,6 +718,25 @@ async fn a_success_that_changed_nothing_is_none() {
 }
 
 #[tokio::test]
+async fn an_account_that_the_ca_names_by_another_url_is_found_by_its_new_key() {
+    let (rollover, account) = Rollover::new(|_, heed| {
+        heed();
+        Ok(reply(200, ""))
+    })
+    .await;
+    let owner = rollover.owner.clone();
+    rollover.script.on("/new-account", move |asked| {
+        Ok(match *owner.lock().unwrap() == Some(asked.key()) {
+            true => located(reply(200, ""), "/v2/account/1"),
+            false => refusal(400, "accountDoesNotExist"),
+        })
+    });
+    let new_key = AccountKey::generate().unwrap();
+    let changed = account.change_key(new_key).await.unwrap();
+    assert_eq!(changed.url().as_str(), format!("{BASE}/v2/account/1"));
+}
+
+#[tokio::test]
 async fn a_conflict_names_the_account_that_has_the_key() {
     let (rollover, account) =
         Rollover::new(|_, _| Ok(located(refusal(409, "conflict"), "/account/2"))).await;
@@ -734,13 +761,11 @@ async fn a_refused_key_change_leaves_the_old_key_in_force() {
 
 #[tokio::test]
 async fn a_ca_that_lists_key_change_without_having_it_is_said_not_to_have_it() {
-    let (_rollover, account) = Rollover::new(|_, _| Ok(refusal(501, "rejectedIdentifier"))).await;
+    let (rollover, account) = Rollover::new(|_, _| Ok(refusal(501, "rejectedIdentifier"))).await;
     let new_key = AccountKey::generate().unwrap();
     let error = account.change_key(new_key).await.unwrap_err();
-    assert!(
-        matches!(error, Error::Unsupported(Resource::KeyChange)),
-        "{error:?}"
-    );
+    assert!(matches!(error, Error::NotImplemented(_)), "{error:?}");
+    assert!(rollover.script.asked("/new-account").is_empty());
 }
 
 #[tokio::test]

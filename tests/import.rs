@@ -160,10 +160,9 @@ async fn uses_accounts_that_acme_sh_made() {
     };
     let client = client(&pebble).await;
     let key = ec_key();
-    let mut keys = vec![(
-        account_key(&key),
-        key.to_sec1_pem(LineEnding::LF).unwrap().to_string(),
-    )];
+    let sec1 = key.to_sec1_pem(LineEnding::LF).unwrap().to_string();
+    #[cfg_attr(not(feature = "rsa"), allow(unused_mut))]
+    let mut keys = vec![(account_key(&key), sec1)];
     #[cfg(feature = "rsa")]
     {
         use rsa::pkcs1::EncodeRsaPrivateKey;

@@ -27,11 +27,11 @@ pub struct AccountCredentials {
 
 impl AccountCredentials {
     /// Brings together what was stored in another form. `key` is PKCS#8 in PEM.
-    pub fn new(directory: Url, account: Url, key: impl Into<Zeroizing<String>>) -> Self {
+    pub fn new(directory: Url, account: Url, key: impl Into<String>) -> Self {
         Self {
             directory,
             account,
-            key: key.into(),
+            key: Zeroizing::new(key.into()),
         }
     }
 

@@ -36,10 +36,6 @@ pub(super) async fn change_key(
         Err(Error::Refused(refusal)) if refusal.status == 409 => {
             return Err(fail(KeyChangeFault::KeyInUse(refusal.location)));
         }
-        // step-ca, and Caddy by it, list `keyChange` without having it.
-        Err(Error::Refused(refusal)) if refusal.status == 501 => {
-            return Err(Error::Unsupported(Resource::KeyChange));
-        }
         Err(error) if leaves_open(&error) => Some(error),
         Err(error) => return Err(error),
     };

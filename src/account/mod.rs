@@ -202,7 +202,7 @@ impl Account {
         Ok(AccountCredentials::new(
             self.client().session().directory_url().clone(),
             self.url().clone(),
-            key.to_pkcs8_pem()?,
+            key.to_pkcs8_pem()?.to_string(),
         ))
     }
 

@@ -37,6 +37,7 @@ use std::{fs, io};
 
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 pub use self::acme_sh::{acme_sh, acme_sh_dir};
 pub use self::certbot::{certbot, certbot_dir};
@@ -113,9 +114,10 @@ pub enum ImportFault {
     },
 }
 
-/// The text of a file in a directory.
-fn read(directory: &Path, file: &str) -> Result<String, ImportError> {
+/// The text of a file in a directory, which may hold a key.
+fn read(directory: &Path, file: &str) -> Result<Zeroizing<String>, ImportError> {
     fs::read_to_string(directory.join(file))
+        .map(Zeroizing::new)
         .map_err(|error| ImportError::new(file, ImportFault::Io(error)).in_dir(directory))
 }
 
@@ -145,7 +147,7 @@ fn credentials(
     let key = key
         .and_then(|key| key.to_pkcs8_pem())
         .map_err(|error| ImportError::new(file, ImportFault::Key(error)))?;
-    Ok(AccountCredentials::new(directory, account, key))
+    Ok(AccountCredentials::new(directory, account, key.to_string()))
 }
 
 /// The directory's URL, for clients that name their folders by its host and its path.

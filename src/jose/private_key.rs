@@ -81,6 +81,15 @@ impl PrivateKey {
         }
     }
 
+    /// Generates a key that public CAs issue certificates for.
+    pub(crate) fn generate_for_certificate(key_type: KeyType) -> Result<Self, InvalidKey> {
+        match key_type {
+            #[cfg(feature = "ed25519")]
+            KeyType::Ed25519 => Err(InvalidKey(KeyFault::NotForCertificates(key_type))),
+            key_type => Self::generate_with(key_type),
+        }
+    }
+
     #[cfg(feature = "rsa")]
     fn generate_rsa(bits: usize) -> Result<Self, InvalidKey> {
         // Once the operating system has given random octets, it does not stop doing so. `UnwrapErr`,
@@ -393,10 +402,6 @@ fn secret(
 pub struct InvalidKey(KeyFault);
 
 impl InvalidKey {
-    pub(crate) fn new(fault: KeyFault) -> Self {
-        Self(fault)
-    }
-
     /// What is wrong.
     pub fn fault(&self) -> &KeyFault {
         &self.0

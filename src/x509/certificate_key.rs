@@ -6,8 +6,6 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
 use crate::error::BoxError;
-#[cfg(feature = "ed25519")]
-use crate::jose::KeyFault;
 use crate::jose::{InvalidKey, Jwk, KeyType, PrivateKey, SignatureAlgorithm, Signer};
 
 /// A certificate's key, held in memory.
@@ -40,11 +38,7 @@ impl CertificateKey {
     ///
     /// RSA keys take long, and block the thread: see [`KeyType`].
     pub fn generate_with(key_type: KeyType) -> Result<Self, InvalidKey> {
-        #[cfg(feature = "ed25519")]
-        if key_type == KeyType::Ed25519 {
-            return Err(InvalidKey::new(KeyFault::NotForCertificates(key_type)));
-        }
-        PrivateKey::generate_with(key_type).and_then(Self::new)
+        PrivateKey::generate_for_certificate(key_type).and_then(Self::new)
     }
 
     /// Reads a key from PEM, in any of the forms that other programs write: PKCS#8 (`PRIVATE KEY`),
