@@ -103,6 +103,12 @@ mod markdown {
     #[doc = include_str!("../README.md")]
     struct Readme;
 
+    #[doc = include_str!("../docs/directories.md")]
+    struct Directories;
+
+    #[doc = include_str!("../docs/errors.md")]
+    struct Errors;
+
     #[doc = include_str!("../docs/getting-started.md")]
     struct GettingStarted;
 
@@ -111,6 +117,9 @@ mod markdown {
 
     #[doc = include_str!("../docs/certificates.md")]
     struct Certificates;
+
+    #[doc = include_str!("../docs/orders.md")]
+    struct Orders;
 
     #[cfg(feature = "test-ca")]
     #[doc = include_str!("../docs/testing.md")]

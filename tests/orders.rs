@@ -17,6 +17,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -1034,4 +1035,44 @@ async fn fetches_the_directory_anew_when_its_time_is_up() {
         assert_eq!(script.asked("/new-order/0").len(), 2);
         assert_eq!(script.asked("/new-order/1").len(), 1);
     }
+}
+
+/// Runs an example as a newcomer runs it. Cargo has built it already where all tests are run.
+fn example(name: &str, arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--locked", "--all-features"])
+        .args(["--example", name, "--"])
+        .args(arguments)
+        .output()
+        .expect("cargo can be run");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{errors}");
+    text
+}
+
+#[tokio::test]
+async fn the_examples_run() {
+    let builder = Pebble::builder()
+        .profile("classic", "ninety days", 90 * DAY)
+        .profile("shortlived", "six days", 6 * DAY);
+    let Some(pebble) = builder.start().await else {
+        return;
+    };
+    let (url, root) = (pebble.directory_url(), pebble.root_path());
+    let port = pebble.http01_port().to_string();
+    let ca = ["--directory", &url, "--root", root.to_str().unwrap()];
+
+    let order = ["--domain", "a.example", "--profile", "gone"];
+    let wanted = ["--profile", "shortlived"];
+    let text = example("profiles", &[&ca[..], &order, &wanted].concat());
+    assert!(text.contains("ninety days"), "{text}");
+    assert!(text.contains("has the profile shortlived"), "{text}");
+
+    let text = example(
+        "short_lived_ip",
+        &[&ca[..], &["--http-port", &port]].concat(),
+    );
+    assert!(text.contains("-----BEGIN CERTIFICATE-----"), "{text}");
+    assert!(text.contains("for 127.0.0.1, and valid for 14"), "{text}");
 }

@@ -175,13 +175,14 @@ impl<R> Issuance<R> {
         self
     }
 
-    /// Asks for a profile; see [`OrderBuilder::profile`].
+    /// Asks for a profile; see [`OrderBuilder::profile`](crate::OrderBuilder::profile).
     pub fn profile(mut self, profile: impl Into<String>) -> Self {
         self.flow.order = self.flow.order.profile(profile);
         self
     }
 
-    /// Asks for the first of these profiles that the CA has; see [`OrderBuilder::profiles`].
+    /// Asks for the first of these profiles that the CA has; see
+    /// [`OrderBuilder::profiles`](crate::OrderBuilder::profiles).
     pub fn profiles(mut self, profiles: impl IntoIterator<Item: Into<String>>) -> Self {
         self.flow.order = self.flow.order.profiles(profiles);
         self
@@ -193,7 +194,8 @@ impl<R> Issuance<R> {
         self
     }
 
-    /// Tells the CA which certificate the new one replaces; see [`OrderBuilder::replaces`].
+    /// Tells the CA which certificate the new one replaces; see
+    /// [`OrderBuilder::replaces`](crate::OrderBuilder::replaces).
     pub fn replaces(mut self, certificate_id: impl Into<String>) -> Self {
         self.flow.order = self.flow.order.replaces(certificate_id);
         self
