@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, SystemTime};
 
 use super::profiles::Profiles;
+use super::rate_limits::RateLimits;
 use super::renewal_info::RenewalSettings;
 use crate::jose::MacKey;
 
@@ -20,6 +21,7 @@ pub(super) struct Settings {
     pub(super) issuance: Issuance,
     pub(super) latency: Duration,
     pub(super) profiles: Profiles,
+    pub(super) rate_limits: RateLimits,
     pub(super) renewal: RenewalSettings,
     pub(super) retry_after: Option<RetryAfter>,
     pub(super) orders_per_page: Option<NonZeroUsize>,
@@ -45,6 +47,7 @@ impl Default for Settings {
             orders_per_page: NonZeroUsize::new(50),
             pre_authorizes: false,
             profiles: Profiles::default(),
+            rate_limits: RateLimits::default(),
             renewal: RenewalSettings::default(),
             retry_after: Some(RetryAfter::Seconds(1)),
             reuses_authorizations: false,

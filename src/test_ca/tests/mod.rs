@@ -11,6 +11,7 @@ mod issuance;
 mod order_lists;
 mod pre_authorization;
 mod profiles;
+mod rate_limits;
 mod renewal_info;
 mod strictness;
 mod terms;
