@@ -114,7 +114,8 @@
 //! # What it has
 //!
 //! All of RFC 8555, but of challenges the type http-01 only; IP identifiers (RFC 8738), renewal
-//! information (RFC 9773), profiles (draft-ietf-acme-profiles) and revocation lists (RFC 5280).
+//! information (RFC 9773), profiles (draft-ietf-acme-profiles), subdomains (RFC 9444) and revocation
+//! lists (RFC 5280).
 //! Nothing expires but certificates and rate limits.
 
 mod accounts;
@@ -144,6 +145,7 @@ mod route;
 mod server;
 mod settings;
 mod state;
+mod subdomains;
 mod tasks;
 mod terms;
 #[cfg(test)]

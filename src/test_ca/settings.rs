@@ -12,6 +12,7 @@ use crate::jose::MacKey;
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) addresses: BTreeMap<String, IpAddr>,
+    pub(super) authorizes_subdomains: bool,
     pub(super) bad_chain: Option<BadChain>,
     pub(super) blocked: BTreeSet<String>,
     pub(super) certificate_lifetime: Duration,
@@ -36,6 +37,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             addresses: BTreeMap::new(),
+            authorizes_subdomains: false,
             bad_chain: None,
             blocked: BTreeSet::new(),
             certificate_lifetime: Duration::from_secs(90 * 24 * 3_600),

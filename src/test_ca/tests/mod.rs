@@ -14,6 +14,7 @@ mod profiles;
 mod rate_limits;
 mod renewal_info;
 mod strictness;
+mod subdomains;
 mod terms;
 mod validation;
 
