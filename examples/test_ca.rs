@@ -15,8 +15,10 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 use std::{env, fs};
 
+use certwright::jose::MacKey;
 use certwright::test_ca::TestCa;
 
 #[tokio::main]
@@ -36,11 +38,19 @@ async fn run() -> Result<(), Box<dyn Error>> {
         return Ok(());
     };
 
-    let ca = TestCa::builder()
+    let mut builder = TestCa::builder()
         .bind(arguments.listen)
         .http01_port(arguments.http_port)
-        .start()
-        .await?;
+        .alternate_chains(arguments.alternate_chains)
+        .crl(arguments.crl);
+    for (kid, key) in arguments.external_accounts {
+        builder = builder.external_account(kid, key);
+    }
+    for (name, days) in arguments.profiles {
+        let lifetime = Duration::from_secs(24 * 3_600).saturating_mul(days);
+        builder = builder.profile(name, format!("Valid for {days} days"), lifetime);
+    }
+    let ca = builder.start().await?;
     fs::write(&arguments.root_out, ca.root_pem())?;
 
     let directory = ca.directory_url();
@@ -49,6 +59,9 @@ async fn run() -> Result<(), Box<dyn Error>> {
     println!("Directory: {directory}");
     println!("Root:      {root}");
     println!("http-01:   validated at port {port} of this machine, whatever the name");
+    if let Some(url) = ca.crl_url() {
+        println!("CRL:       {url}");
+    }
     println!();
     println!("For instance, with lego:");
     println!();
@@ -73,6 +86,10 @@ struct Arguments {
     listen: SocketAddr,
     http_port: u16,
     root_out: PathBuf,
+    alternate_chains: usize,
+    crl: bool,
+    external_accounts: Vec<(String, MacKey)>,
+    profiles: Vec<(String, u32)>,
 }
 
 impl Arguments {
@@ -82,16 +99,35 @@ impl Arguments {
             listen: SocketAddr::from(([127, 0, 0, 1], 14000)),
             http_port: 5002,
             root_out: PathBuf::from("root.pem"),
+            alternate_chains: 0,
+            crl: false,
+            external_accounts: Vec::new(),
+            profiles: Vec::new(),
         };
         while let Some(flag) = words.next() {
-            if matches!(flag.as_str(), "-h" | "--help") {
-                return Ok(None);
+            match flag.as_str() {
+                "-h" | "--help" => return Ok(None),
+                "--crl" => {
+                    arguments.crl = true;
+                    continue;
+                }
+                _ => {}
             }
             let value = words.next().ok_or_else(|| format!("{flag} needs a value"));
             match flag.as_str() {
                 "--listen" => arguments.listen = value?.parse()?,
                 "--http-port" => arguments.http_port = value?.parse()?,
                 "--root-out" => arguments.root_out = value?.into(),
+                "--alternate-chains" => arguments.alternate_chains = value?.parse()?,
+                "--external-account" => {
+                    let (kid, key) = pair(&value?)?;
+                    let key = MacKey::parse(&key)?;
+                    arguments.external_accounts.push((kid, key));
+                }
+                "--profile" => {
+                    let (name, days) = pair(&value?)?;
+                    arguments.profiles.push((name, days.parse()?));
+                }
                 _ => return Err(format!("unknown flag {flag}\n\n{USAGE}").into()),
             }
         }
@@ -99,9 +135,22 @@ impl Arguments {
     }
 }
 
-const USAGE: &str = "\
-Usage: test_ca [--listen ADDRESS:PORT] [--http-port PORT] [--root-out FILE]
+/// What stands before and after the first colon.
+fn pair(value: &str) -> Result<(String, String), String> {
+    let (left, right) = value
+        .split_once(':')
+        .ok_or_else(|| format!("`{value}` has no colon\n\n{USAGE}"))?;
+    Ok((left.to_owned(), right.to_owned()))
+}
 
-  --listen     where to listen, on loopback only (127.0.0.1:14000)
-  --http-port  the port at which http-01 challenges are validated (5002)
-  --root-out   the file that the root certificate is written to (root.pem)";
+const USAGE: &str = "\
+Usage: test_ca [FLAG VALUE]...
+
+  --listen ADDRESS:PORT       where to listen, on loopback only (127.0.0.1:14000)
+  --http-port PORT            the port at which http-01 challenges are validated (5002)
+  --root-out FILE             the file that the root certificate is written to (root.pem)
+  --external-account KID:KEY  an external account, with its MAC key as base64url; once there is
+                              one, new accounts need a binding
+  --profile NAME:DAYS         a profile that orders can name, and its certificates' lifetime
+  --alternate-chains NUMBER   further chains, each to a root of its own (0)
+  --crl                       have certificates say where the revocation list is";

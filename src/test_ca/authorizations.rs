@@ -11,6 +11,7 @@ use super::request::Payload;
 use super::route::Route;
 use super::settings::Validation;
 use super::state::{State, StoredAuthorization, StoredChallenge};
+use super::subdomains::Needed;
 use super::validation;
 use crate::protocol::{
     Authorization, AuthorizationStatus, Challenge, ChallengeStatus, ChallengeType, DnsName,
@@ -80,6 +81,36 @@ impl Ca {
         let reply = Reply::json(StatusCode::OK, &challenge.object)?;
         // §7.1: from a challenge to its authorization.
         Ok(reply.link(up.map_err(Refusal::internal)?, "up"))
+    }
+
+    /// The authorization that an order needs: one that is there already, or a new one.
+    pub(super) fn authorization_for(
+        &self,
+        state: &mut State,
+        account: u64,
+        needed: &Needed,
+    ) -> Result<u64, Refusal> {
+        let identifier = &needed.identifier;
+        let fits = |id: &u64| {
+            let stored = state.authorizations.get(*id);
+            !needed.with_subdomains || stored.is_some_and(StoredAuthorization::allows_subdomains)
+        };
+        let mut reused = state
+            .pre_authorization(account, identifier)
+            .filter(fits)
+            .or_else(|| state.ancestor_authorization(account, needed));
+        if reused.is_none() && self.settings().reuses_authorizations {
+            reused = state.valid_authorization(account, identifier).filter(fits);
+        }
+        if let Some(id) = reused {
+            return Ok(id);
+        }
+
+        let id = self.new_authorization(state, account, identifier)?;
+        if needed.with_subdomains {
+            state.allow_subdomains(id);
+        }
+        Ok(id)
     }
 
     /// Makes a pending authorization with its challenge.

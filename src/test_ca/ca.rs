@@ -98,6 +98,11 @@ impl Ca {
         arrival: &Arrival<'_>,
     ) -> Reply {
         let route = Route::parse(parts.uri.path_and_query().map_or("", |path| path.as_str()));
+        if let Some(route) = &route
+            && let Err(refusal) = self.check_busy(route.kind())
+        {
+            return Reply::from(refusal);
+        }
         let reply = self
             .dispatch(route.as_ref(), parts, body, url, arrival)
             .await;
@@ -143,6 +148,7 @@ impl Ca {
                 .header(header::ALLOW, allowed.join(", ")));
         }
         if parts.method != Method::POST {
+            self.check_rate_limit(route.kind())?;
             return self.get(route, &parts.method);
         }
 
@@ -155,14 +161,17 @@ impl Ca {
         };
         if *route == Route::NewAccount {
             let (key, payload) = self.verify_by_key(&post)?;
+            self.check_rate_limit(route.kind())?;
             return self.new_account(key, &payload);
         }
         if *route == Route::RevokeCert {
             let (signer, payload) = self.verify(&post)?;
+            self.check_rate_limit(route.kind())?;
             return self.revoke(&signer, &payload);
         }
 
         let (account, payload) = self.verify_by_account(&post)?;
+        self.check_rate_limit(route.kind())?;
         if route.needs_agreement() {
             self.check_agreement(account)?;
         }

@@ -4,6 +4,7 @@ use serde_json::{Map, json};
 use super::ca::Ca;
 use super::reply::{Refusal, Reply};
 use super::route::Route;
+use super::subdomains;
 use crate::protocol::{Directory, Meta};
 
 impl Ca {
@@ -14,6 +15,10 @@ impl Ca {
         let unknown = self.random.token::<8>()?;
         let value = json!("a client passes over what it does not know (RFC 8555 §7.1.1)");
         let settings = self.settings();
+        let mut other_meta = Map::new();
+        if settings.authorizes_subdomains {
+            other_meta.insert(subdomains::MEMBER.to_owned(), json!(true));
+        }
         let directory = Directory {
             new_nonce: Some(url(Route::NewNonce)?),
             new_account: Some(url(Route::NewAccount)?),
@@ -35,6 +40,7 @@ impl Ca {
                 caa_identities: vec!["ca.example".to_owned()],
                 external_account_required: !settings.external_accounts.is_empty(),
                 profiles: settings.profiles.descriptions(),
+                other: other_meta,
                 ..Meta::default()
             },
             other: Map::from_iter([(unknown, value)]),

@@ -75,15 +75,48 @@
 //! # }
 //! ```
 //!
+//! # What only some CAs do
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::{Duration, SystemTime};
+//!
+//! use certwright::jose::MacKey;
+//! use certwright::test_ca::{RateLimit, ResourceKind, TestCa};
+//!
+//! let day = Duration::from_secs(24 * 3_600);
+//! let ca = TestCa::builder()
+//!     // Accounts need an external account binding.
+//!     .external_account("kid-1", MacKey::parse("c2VjcmV0")?)
+//!     .profile("shortlived", "Six days", 6 * day)
+//!     .alternate_chains(2)
+//!     .crl(true)
+//!     .start()
+//!     .await?;
+//!
+//! // In the middle of a test, all certificates are to be renewed since yesterday, ...
+//! let now = SystemTime::now();
+//! ca.set_renewal_window(None, now - day..now, "https://ca.example/incident");
+//! // ... the terms of service change, ...
+//! ca.set_terms_of_service("https://ca.example/terms/2");
+//! // ... and one order more is all that there will be today.
+//! let limit = RateLimit::Per { requests: 1, period: day };
+//! ca.set_rate_limit(ResourceKind::NewOrder, limit);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # As a program
 //!
 //! `cargo run --example test_ca --features test-ca` runs the CA for clients outside of the process.
 //!
 //! # What it has
 //!
-//! All of RFC 8555 but external account bindings (§7.3.4), pre-authorization (§7.4.1), lists of
-//! orders (§7.1.2.1) and alternate chains (§7.4.2); IP identifiers (RFC 8738); challenges of the
-//! type http-01 only. Nothing expires but certificates.
+//! All of RFC 8555, but of challenges the type http-01 only; IP identifiers (RFC 8738), renewal
+//! information (RFC 9773), profiles (draft-ietf-acme-profiles), subdomains (RFC 9444) and revocation
+//! lists (RFC 5280).
+//! Nothing expires but certificates and rate limits.
 
 mod accounts;
 mod alternate_chains;
@@ -104,6 +137,7 @@ mod policy;
 mod pre_authorization;
 mod profiles;
 mod random;
+mod rate_limits;
 mod renewal_info;
 mod reply;
 mod request;
@@ -111,6 +145,7 @@ mod route;
 mod server;
 mod settings;
 mod state;
+mod subdomains;
 mod tasks;
 mod terms;
 #[cfg(test)]
@@ -119,6 +154,7 @@ mod validation;
 
 pub use self::builder::{StartError, TestCaBuilder};
 pub use self::log::LoggedRequest;
+pub use self::rate_limits::RateLimit;
 pub use self::route::ResourceKind;
 pub use self::settings::{BadChain, Issuance, RetryAfter, Validation};
 

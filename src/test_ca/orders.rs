@@ -20,7 +20,7 @@ impl Ca {
         let lifetime = self.lifetime(request.profile.as_deref())?;
         self.check_dates(request.not_before, request.not_after, lifetime)?;
         let identifiers = self.check_identifiers(request.identifiers)?;
-        let reuses_authorizations = self.settings().reuses_authorizations;
+        let needed = self.needed(&identifiers, payload)?;
 
         let mut state = self.state();
         let id = state.orders.next_id();
@@ -33,15 +33,8 @@ impl Ca {
         let mut authorizations = Vec::new();
         // Backwards: §7.1.3 gives the order of authorizations no meaning, so no client may rely on
         // one.
-        for identifier in identifiers.iter().rev() {
-            let mut reused = state.pre_authorization(account, identifier);
-            if reused.is_none() && reuses_authorizations {
-                reused = state.valid_authorization(account, identifier);
-            }
-            let authorization = match reused {
-                Some(authorization) => authorization,
-                None => self.new_authorization(&mut state, account, identifier)?,
-            };
+        for needed in needed.iter().rev() {
+            let authorization = self.authorization_for(&mut state, account, needed)?;
             if let Some(stored) = state.authorizations.get_mut(authorization) {
                 stored.orders.push(id);
             }

@@ -33,7 +33,9 @@ impl Ca {
         if !self.settings().pre_authorizes {
             return Err(Refusal::not_found());
         }
-        let request: NewAuthz = payload.json()?;
+        let NewAuthz {
+            identifier: request,
+        } = payload.json()?;
         // §7.4.1: what an authorization names is the identifier itself, which a wildcard's is not.
         if request.identifier.is_wildcard() {
             return Err(Refusal::malformed("a wildcard can't be pre-authorized"));
@@ -45,6 +47,9 @@ impl Ca {
         if let Some(stored) = state.authorizations.get_mut(id) {
             stored.is_pre_authorization = true;
         }
+        if request.subdomain_auth_allowed && self.settings().authorizes_subdomains {
+            state.allow_subdomains(id);
+        }
         let object = state.authorization(id).ok_or_else(Refusal::not_found)?;
         let url = self.url(Route::Authorization(id));
         let reply = Reply::json(StatusCode::CREATED, &object)?;
@@ -54,5 +59,15 @@ impl Ca {
 
 #[derive(Deserialize)]
 struct NewAuthz {
+    identifier: Requested,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Requested {
+    #[serde(flatten)]
     identifier: Identifier,
+    /// Whether it shall hold for names below it, too (RFC 9444 §4.2).
+    #[serde(default)]
+    subdomain_auth_allowed: bool,
 }

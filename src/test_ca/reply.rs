@@ -112,6 +112,7 @@ impl Refusal {
             | ProblemType::Unauthorized
             | ProblemType::UserActionRequired => StatusCode::FORBIDDEN,
             ProblemType::AlreadyReplaced | ProblemType::Conflict => StatusCode::CONFLICT,
+            ProblemType::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             ProblemType::ServerInternal => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, SystemTime};
 
 use super::profiles::Profiles;
+use super::rate_limits::RateLimits;
 use super::renewal_info::RenewalSettings;
 use crate::jose::MacKey;
 
@@ -11,6 +12,7 @@ use crate::jose::MacKey;
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) addresses: BTreeMap<String, IpAddr>,
+    pub(super) authorizes_subdomains: bool,
     pub(super) bad_chain: Option<BadChain>,
     pub(super) blocked: BTreeSet<String>,
     pub(super) certificate_lifetime: Duration,
@@ -20,6 +22,7 @@ pub(super) struct Settings {
     pub(super) issuance: Issuance,
     pub(super) latency: Duration,
     pub(super) profiles: Profiles,
+    pub(super) rate_limits: RateLimits,
     pub(super) renewal: RenewalSettings,
     pub(super) retry_after: Option<RetryAfter>,
     pub(super) orders_per_page: Option<NonZeroUsize>,
@@ -34,6 +37,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             addresses: BTreeMap::new(),
+            authorizes_subdomains: false,
             bad_chain: None,
             blocked: BTreeSet::new(),
             certificate_lifetime: Duration::from_secs(90 * 24 * 3_600),
@@ -45,6 +49,7 @@ impl Default for Settings {
             orders_per_page: NonZeroUsize::new(50),
             pre_authorizes: false,
             profiles: Profiles::default(),
+            rate_limits: RateLimits::default(),
             renewal: RenewalSettings::default(),
             retry_after: Some(RetryAfter::Seconds(1)),
             reuses_authorizations: false,

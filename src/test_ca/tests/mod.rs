@@ -11,8 +11,10 @@ mod issuance;
 mod order_lists;
 mod pre_authorization;
 mod profiles;
+mod rate_limits;
 mod renewal_info;
 mod strictness;
+mod subdomains;
 mod terms;
 mod validation;
 
