@@ -9,28 +9,20 @@
 
 mod support;
 
-use std::process::Command;
-
+use support::examples;
 use support::pebble::Pebble;
 
 const MAC_KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
 
-/// Cargo has built the example already where all tests are run.
 async fn run(example: &'static str, arguments: Vec<String>) -> String {
     let output = tokio::task::spawn_blocking(move || {
-        Command::new(env!("CARGO"))
-            .args(["run", "--quiet", "--locked", "--all-features"])
-            .args(["--example", example, "--"])
+        examples::command(example)
             .args(arguments)
             .env("CERTWRIGHT_MAC_KEY", MAC_KEY)
             .output()
             .expect("cargo can be run")
     });
-    let output = output.await.unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}\n{errors}");
-    text
+    examples::text(&output.await.unwrap())
 }
 
 fn at(pebble: &Pebble) -> Vec<String> {

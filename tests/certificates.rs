@@ -16,9 +16,7 @@
 
 mod support;
 
-use std::env;
 use std::net::Ipv4Addr;
-use std::process::Command;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
@@ -46,6 +44,7 @@ use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use support::certificate_script::{BASE, Script, directory, problem, reply, with_header};
+use support::examples;
 use support::pebble::{Builder as PebbleBuilder, Pebble};
 use x509_cert::builder::profile::BuilderProfile;
 use x509_cert::builder::{Builder, CertificateBuilder};
@@ -381,16 +380,7 @@ async fn the_examples_run() {
         ("revocation", ["--by", "account"], "taken as done"),
         ("revocation", ["--by", "key"], "taken as done"),
     ] {
-        let mut cargo = Command::new(env!("CARGO"));
-        // What cargo tells a test of its package makes build scripts of dependencies run again.
-        for (variable, _) in env::vars() {
-            if variable.starts_with("CARGO_PKG_") || variable.starts_with("CARGO_MANIFEST_") {
-                cargo.env_remove(variable);
-            }
-        }
-        let output = cargo
-            .args(["run", "--quiet", "--locked", "--all-features"])
-            .args(["--example", example, "--"])
+        let output = examples::command(example)
             .args(["--directory", &pebble.directory_url()])
             .args(["--root", pebble.root_path().to_str().unwrap()])
             .args(["--http-port", &pebble.http01_port().to_string()])
@@ -398,12 +388,8 @@ async fn the_examples_run() {
             .args(own)
             .output()
             .expect("cargo can be run");
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            output.status.success() && text.contains(expected),
-            "{text}\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let text = examples::text(&output);
+        assert!(text.contains(expected), "{text}");
     }
 }
 

@@ -11,20 +11,14 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use certwright::x509::{CertificateChain, CertificateKey};
+use support::examples;
 use support::pebble::Pebble;
 
-/// Runs the example with the features that the README names. Cargo has built it already where all
-/// tests are run.
 fn quickstart(arguments: &[&str]) -> Output {
-    let output = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--locked", "--example", "quickstart"])
-        .args(["--all-features", "--"])
-        .args(arguments)
-        .output()
-        .expect("cargo can be run");
+    let output = examples::run("quickstart", arguments);
     println!("{}", String::from_utf8_lossy(&output.stdout));
     println!("{}", String::from_utf8_lossy(&output.stderr));
     output

@@ -15,6 +15,7 @@
 )]
 
 pub mod certificate_script;
+pub mod examples;
 pub mod net;
 pub mod pebble;
 pub mod pki;
