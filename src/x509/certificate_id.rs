@@ -82,6 +82,12 @@ impl FromStr for CertificateId {
     }
 }
 
+impl From<CertificateId> for String {
+    fn from(id: CertificateId) -> Self {
+        id.to_string()
+    }
+}
+
 impl fmt::Display for CertificateId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -1,12 +1,16 @@
 //! When to renew a certificate (RFC 9773): decided without a clock, a network, or randomness.
 //!
 //! Whoever keeps a certificate valid feeds a [`RenewalPlan`] with the time, with random numbers and
-//! with what the CA answers, and is told what to do next.
+//! with what the CA answers, and is told what to do next. A [`RetryPlan`] does the same for an
+//! issuance that fails.
+
+mod retry;
 
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::retry::RetryPlan;
 use crate::error::Error;
 use crate::protocol::{RenewalInfo, RenewalWindow, timestamp_member};
 
