@@ -950,7 +950,7 @@ async fn authorizes_before_any_order_and_for_subdomains() {
         let authorization = json!({
             "status": "pending",
             "identifier": asked.payload["identifier"],
-            "subdomainAuthAllowed": asked.payload.get("subdomainAuthAllowed"),
+            "subdomainAuthAllowed": asked.payload["identifier"].get("subdomainAuthAllowed"),
             "challenges": [],
         });
         Ok(located(reply(201, authorization), "/authorization/1"))

@@ -95,14 +95,14 @@ open_enum! {
 
 /// The request for an authorization before any order (RFC 8555 §7.4.1).
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(from = "RawNewAuthorization", into = "RawNewAuthorization")]
 #[non_exhaustive]
 pub struct NewAuthorization {
     /// What to prove control of. No wildcard.
     pub identifier: Identifier,
 
-    /// Ask that the authorization count for every name below the identifier too (RFC 9444 §4.2).
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    /// Ask that the authorization count for every name below the identifier too. It stands within
+    /// the identifier (RFC 9444 §4.2).
     pub subdomain_auth_allowed: bool,
 }
 
@@ -112,6 +112,48 @@ impl NewAuthorization {
         Self {
             identifier,
             subdomain_auth_allowed: false,
+        }
+    }
+}
+
+#[derive(Deserialize, Serialize)]
+struct RawNewAuthorization {
+    identifier: RequestedIdentifier,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RequestedIdentifier {
+    #[serde(flatten)]
+    identifier: Identifier,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    subdomain_auth_allowed: bool,
+}
+
+impl From<RawNewAuthorization> for NewAuthorization {
+    fn from(raw: RawNewAuthorization) -> Self {
+        let RequestedIdentifier {
+            identifier,
+            subdomain_auth_allowed,
+        } = raw.identifier;
+        Self {
+            identifier,
+            subdomain_auth_allowed,
+        }
+    }
+}
+
+impl From<NewAuthorization> for RawNewAuthorization {
+    fn from(request: NewAuthorization) -> Self {
+        let NewAuthorization {
+            identifier,
+            subdomain_auth_allowed,
+        } = request;
+        Self {
+            identifier: RequestedIdentifier {
+                identifier,
+                subdomain_auth_allowed,
+            },
         }
     }
 }
@@ -148,9 +190,12 @@ mod tests {
 
         let mut request = NewAuthorization::new("example.org".parse().unwrap());
         request.subdomain_auth_allowed = true;
+        let text =
+            r#"{"identifier":{"type":"dns","value":"example.org","subdomainAuthAllowed":true}}"#;
+        assert_eq!(serde_json::to_string(&request).unwrap(), text);
         assert_eq!(
-            serde_json::to_string(&request).unwrap(),
-            r#"{"identifier":{"type":"dns","value":"example.org"},"subdomainAuthAllowed":true}"#
+            serde_json::from_str::<NewAuthorization>(text).unwrap(),
+            request
         );
     }
 }
