@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 
 use certwright::error::{ConfigurationError, Operation, ReplyFault};
 use certwright::issuance::Issued;
-use certwright::jose::AccountKey;
+use certwright::jose::{AccountKey, Jwk};
 use certwright::protocol::{ProblemType, Resource, RevocationReason, Url};
 use certwright::renewal::{RenewalAction, RenewalAdvice, RenewalPlan};
 use certwright::solver::Http01Server;
@@ -43,9 +43,9 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use support::certificate_script::{BASE, Script, directory, problem, reply, with_header};
 use support::examples;
 use support::pebble::{Builder as PebbleBuilder, Pebble};
+use support::script::{BASE, Script, raw, refusal, with_header};
 use x509_cert::builder::profile::BuilderProfile;
 use x509_cert::builder::{Builder, CertificateBuilder};
 use x509_cert::crl::{CertificateList, RevokedCert, TbsCertList};
@@ -522,10 +522,21 @@ fn extension(oid: &str, value: impl Encode) -> Extension {
     }
 }
 
+/// A directory with this base of renewal information.
+fn directory(renewal_info: &str) -> String {
+    json!({
+        "newNonce": format!("{BASE}/nonce"),
+        "newAccount": format!("{BASE}/new-account"),
+        "newOrder": format!("{BASE}/new-order"),
+        "renewalInfo": format!("{BASE}{renewal_info}"),
+    })
+    .to_string()
+}
+
 /// Answers the certificate's URL with a chain, and links to the alternates.
 fn offer(script: &Script, chain: String, alternates: &'static [&'static str]) {
     script.on("/certificate/1", move |_| {
-        let mut response = reply(200, chain.as_bytes());
+        let mut response = raw(200, chain.clone());
         for path in alternates {
             let link = format!("<{BASE}{path}>;rel=\"alternate\"");
             response = with_header(response, "link", &link);
@@ -535,7 +546,7 @@ fn offer(script: &Script, chain: String, alternates: &'static [&'static str]) {
 }
 
 async fn read(script: &Script) -> certwright::Certificate {
-    let account = script.account().await.unwrap();
+    let account = script.account().await;
     let url = Url::parse(&format!("{BASE}/certificate/1")).unwrap();
     account.certificate(url).await.unwrap()
 }
@@ -649,10 +660,10 @@ async fn renewal_information_is_asked_for_unsigned_and_by_the_certificates_id() 
             (Some("soon"), RenewalAdvice::USUAL_POLL),
         ] {
             let script = Script::default();
-            script.on_body("/directory", 200, directory(&[("renewalInfo", base)]));
+            script.on_body("/directory", 200, directory(base));
             let path = "/renewal/AQID.AIdlQyE";
             script.on(path, move |_| {
-                let response = reply(200, window().as_bytes());
+                let response = raw(200, window());
                 Ok(match retry_after {
                     Some(value) => with_header(response, "retry-after", value),
                     None => response,
@@ -686,7 +697,7 @@ async fn renewal_information_that_is_not_there_is_a_typed_error() {
     let now = SystemTime::now();
     for (status, polled_after) in [(404, 6 * HOUR), (503, Duration::from_secs(60))] {
         let script = Script::default();
-        script.on_body("/directory", 200, directory(&[("renewalInfo", "/renewal")]));
+        script.on_body("/directory", 200, directory("/renewal"));
         script.on_body(path, status, "");
         let error = script
             .client()
@@ -705,22 +716,23 @@ async fn renewal_information_that_is_not_there_is_a_typed_error() {
 async fn a_revocation_is_sent_again_when_its_reply_is_lost() {
     let chain = Issuer::new().chain(&[]);
     let script = Script::default();
-    script.on("/revoke", |before| match before {
+    script.on("/revoke", |asked| match asked.before {
         0 => Err(TransportFault::Interrupted.into()),
-        _ => Ok(reply(400, problem("alreadyRevoked").as_bytes())),
+        _ => Ok(refusal(400, "alreadyRevoked")),
     });
-    let account = script.account().await.unwrap();
+    let account = script.account().await;
     let reason = Some(RevocationReason::CessationOfOperation);
     account.revoke(chain.leaf(), reason).await.unwrap();
     let asked = script.asked("/revoke");
     assert_eq!(asked.len(), 2);
     for request in asked {
-        assert_eq!(request.header["kid"], json!(format!("{BASE}/account/1")));
-        assert_eq!(request.header.get("jwk"), None);
+        let header = request.header.clone().unwrap();
+        assert_eq!(header.kid, Some(format!("{BASE}/account/1")));
+        assert_eq!(header.jwk, None);
         assert_eq!(request.payload["reason"], 5);
     }
 
-    script.on_body("/revoke", 403, problem("unauthorized"));
+    script.on("/revoke", |_| Ok(refusal(403, "unauthorized")));
     let error = account.revoke(chain.leaf(), None).await.unwrap_err();
     assert_eq!(error.problem().unwrap().kind, ProblemType::Unauthorized);
     assert!(
@@ -740,8 +752,9 @@ async fn a_revocation_by_the_certificates_key_names_no_account() {
         .await
         .unwrap();
     let asked = script.asked("/revoke");
-    assert_eq!(asked[0].header["jwk"]["crv"], "P-256");
-    assert_eq!(asked[0].header.get("kid"), None);
+    let header = asked[0].header.clone().unwrap();
+    assert!(matches!(header.jwk, Some(Jwk::Ec { .. })));
+    assert_eq!(header.kid, None);
     // Without a reason, the member is left out.
     assert_eq!(asked[0].payload.as_object().unwrap().len(), 1);
 
@@ -752,7 +765,7 @@ async fn a_revocation_by_the_certificates_key_names_no_account() {
     }
     assert_eq!(script.asked("/revoke").len(), 1, "none of these was sent");
 
-    let mut without: Value = serde_json::from_str(&directory(&[])).unwrap();
+    let mut without: Value = serde_json::from_str(&directory("/renewal")).unwrap();
     without.as_object_mut().unwrap().remove("revokeCert");
     script.on_body("/directory", 200, without.to_string());
     let client = script.client().await;
@@ -830,7 +843,7 @@ async fn a_list_does_not_lead_to_private_machines_nor_fill_the_memory() {
         "http://0x7f.1/x",
     ] {
         script.on(CRL, move |_| {
-            Ok(with_header(reply(302, b""), "location", target))
+            Ok(with_header(raw(302, ""), "location", target))
         });
         let error = client.revocation_status(&chain).await.unwrap_err();
         let Error::Reply(fault) = &error else {
@@ -841,7 +854,7 @@ async fn a_list_does_not_lead_to_private_machines_nor_fill_the_memory() {
     }
     script.on(CRL, |_| {
         Ok(with_header(
-            reply(301, b""),
+            raw(301, ""),
             "location",
             "https://other.example/crl",
         ))
@@ -849,7 +862,7 @@ async fn a_list_does_not_lead_to_private_machines_nor_fill_the_memory() {
     script.on_body("https://other.example/crl", 200, issuer.crl(false));
     client.revocation_status(&chain).await.unwrap();
 
-    script.on(CRL, |_| Ok(reply(200, &vec![0; (16 << 20) + 1])));
+    script.on(CRL, |_| Ok(raw(200, vec![0; (16 << 20) + 1])));
     let error = client.revocation_status(&chain).await.unwrap_err();
     assert!(
         error.to_string().contains("larger than 16777216 octets"),

@@ -14,7 +14,6 @@
     reason = "shared by test crates that each use a part"
 )]
 
-pub mod certificate_script;
 pub mod examples;
 pub mod net;
 pub mod pebble;

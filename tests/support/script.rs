@@ -16,12 +16,15 @@ pub const BASE: &str = "https://ca.example";
 pub type Answered = Result<Response<Bytes>, TransportError>;
 type Answer = Box<dyn Fn(&Asked) -> Answered + Send + Sync>;
 
-/// A signed request, as it came.
+/// A request, as it came.
 #[derive(Clone, Debug)]
 pub struct Asked {
+    pub method: String,
+    /// The path, where it was the CA that was asked; else the whole URL.
     pub path: String,
     /// How often the path was asked before.
     pub before: usize,
+    /// The protected header of a signed request.
     pub header: Option<Header>,
     /// `null` for a POST-as-GET.
     pub payload: Value,
@@ -35,7 +38,7 @@ impl Asked {
 }
 
 /// A CA that answers each path as it was told, and the directory, nonces and new accounts as a good
-/// one would.
+/// one would. Other hosts than the CA's are answered by whole URLs.
 #[derive(Clone, Default)]
 pub struct Script {
     answers: Arc<Mutex<HashMap<String, Answer>>>,
@@ -51,6 +54,12 @@ impl Script {
         let mut answers = self.answers.lock().unwrap();
         answers.insert(path.to_owned(), Box::new(answer));
         self
+    }
+
+    /// Answers a path with this status and body.
+    pub fn on_body(&self, path: &str, status: u16, body: impl AsRef<[u8]>) -> &Self {
+        let body = Bytes::copy_from_slice(body.as_ref());
+        self.on(path, move |_| Ok(raw(status, body.clone())))
     }
 
     /// What was asked of a path so far.
@@ -87,10 +96,16 @@ impl Script {
 #[async_trait::async_trait]
 impl Transport for Script {
     async fn send(&self, request: Request<Bytes>) -> Answered {
-        let path = request.uri().path().to_owned();
+        assert!(request.headers().contains_key("user-agent"));
+        let url = request.uri().to_string();
+        let path = match url.starts_with(BASE) {
+            true => request.uri().path().to_owned(),
+            false => url,
+        };
         let jws = serde_json::from_slice::<Jws>(request.body()).ok();
         let payload = jws.as_ref().map(|jws| jws.payload().unwrap());
         let asked = Asked {
+            method: request.method().to_string(),
             before: self.asked(&path).len(),
             header: jws.map(|jws| jws.header().unwrap()),
             payload: payload
@@ -127,9 +142,10 @@ fn good(path: &str) -> Response<Bytes> {
                 "newAccount": format!("{BASE}/new-account"),
                 "newOrder": format!("{BASE}/new-order"),
                 "keyChange": format!("{BASE}/key-change"),
+                "revokeCert": format!("{BASE}/revoke"),
             }),
         ),
-        "/nonce" => reply(200, ""),
+        "/nonce" | "/revoke" => reply(200, ""),
         "/new-account" => located(reply(201, json!({"status": "valid"})), "/account/1"),
         "/account/1" => reply(200, json!({"status": "valid"})),
         _ => reply(404, ""),
@@ -137,13 +153,19 @@ fn good(path: &str) -> Response<Bytes> {
 }
 
 pub fn reply(status: u16, body: impl Into<Value>) -> Response<Bytes> {
-    let body = match body.into() {
-        Value::String(text) => text,
-        value => value.to_string(),
-    };
+    raw(
+        status,
+        match body.into() {
+            Value::String(text) => text,
+            value => value.to_string(),
+        },
+    )
+}
+
+pub fn raw(status: u16, body: impl Into<Bytes>) -> Response<Bytes> {
     Response::builder()
         .status(status)
-        .body(Bytes::from(body))
+        .body(body.into())
         .unwrap()
 }
 
