@@ -2,7 +2,7 @@ use http::{StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::ca::{Ca, asks_for_deactivation};
+use super::ca::{Ca, asks_for};
 use super::reply::{Refusal, Reply};
 use super::request::{Payload, read_header, verify_signature};
 use super::route::Route;
@@ -73,7 +73,7 @@ impl Ca {
         }
 
         let request: Map<String, Value> = payload.json()?;
-        if asks_for_deactivation(&request) {
+        if asks_for(&request, "deactivated") {
             stored.object.status = AccountStatus::Deactivated;
         } else if request.contains_key("status") {
             return Err(Refusal::malformed(

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 use http::StatusCode;
 use serde_json::{Map, Value};
 
-use super::ca::{Ca, asks_for_deactivation};
+use super::ca::{Ca, asks_for};
 use super::orders::WEEK;
 use super::reply::{Refusal, Reply};
 use super::request::Payload;
@@ -35,7 +35,7 @@ impl Ca {
         check_owner(&state, account, id)?;
         if !payload.is_empty() {
             let request: Map<String, Value> = payload.json()?;
-            if !asks_for_deactivation(&request) {
+            if !asks_for(&request, "deactivated") {
                 return Err(Refusal::malformed(
                     "an authorization's status can become `deactivated` only",
                 ));

@@ -195,6 +195,10 @@ impl Ca {
             Route::Authorization(id) => self.authorization(account, id, &payload).await,
             Route::Challenge(id) => self.challenge(account, id, &payload).await,
             Route::Certificate { id, chain } => self.certificate(account, id, chain, &payload),
+            Route::StarCertificate(order) => {
+                payload.expect_empty()?;
+                self.star_certificate(Some(account), order)
+            }
             Route::KeyChange => self.change_key(account, url, &payload),
         }
     }
@@ -207,14 +211,15 @@ impl Ca {
             Route::NewNonce => Ok(Reply::empty(StatusCode::NO_CONTENT)),
             Route::Agreement => Ok(self.agreement_page()),
             Route::RenewalInfoOf(id) => self.renewal_info(id),
+            Route::StarCertificate(order) => self.star_certificate(None, *order),
             _ => Err(Refusal::not_found()),
         }
     }
 }
 
-/// What a request that only one member may be in says of it: `{"status": "deactivated"}`.
-pub(super) fn asks_for_deactivation(request: &Map<String, Value>) -> bool {
-    request.len() == 1 && request.get("status").is_some_and(|s| s == "deactivated")
+/// Whether a request is for a new status and nothing else: `{"status": "deactivated"}`.
+pub(super) fn asks_for(request: &Map<String, Value>, status: &str) -> bool {
+    request.len() == 1 && request.get("status").is_some_and(|s| s == status)
 }
 
 /// A test that panics while it holds a lock has failed, and what it leaves behind does not matter.

@@ -3,6 +3,7 @@ use std::time::SystemTime;
 use http::StatusCode;
 
 use super::ca::Ca;
+use super::issuer::Issued;
 use super::reply::{Refusal, Reply};
 use super::request::{Payload, SignedBy};
 use super::state::{Revoked, State, StoredCertificate, is_same_key};
@@ -25,18 +26,29 @@ impl Ca {
                 "the certificate is another account's",
             ));
         }
+        // These have the URL of their order only, which ends with it (RFC 8739 §3.1.2).
+        if certificate.is_renewed_by_order {
+            return Err(Refusal::not_found());
+        }
 
-        let fault = self.settings().bad_chain;
-        let pem = match fault {
-            Some(fault) => {
-                let pem = self.issuer.bad_chain(&certificate.issued, fault);
-                Some(pem.map_err(Refusal::internal)?)
-            }
-            None => self.issuer.chain(&certificate.issued, chain),
-        };
-        let pem = pem.ok_or_else(Refusal::not_found)?;
+        let pem = self.pem(&certificate.issued, chain)?;
         let reply = Reply::empty(StatusCode::OK).body("application/pem-certificate-chain", pem);
         self.with_alternate_chains(reply, id, chain)
+    }
+
+    /// The chain of a certificate, or what the settings want in place of it.
+    pub(super) fn pem(&self, issued: &Issued, chain: usize) -> Result<String, Refusal> {
+        let fault = self.settings().bad_chain;
+        match fault {
+            Some(fault) => {
+                let pem = self.issuer.bad_chain(issued, fault);
+                pem.map_err(Refusal::internal)
+            }
+            None => {
+                let pem = self.issuer.chain(issued, chain);
+                pem.ok_or_else(Refusal::not_found)
+            }
+        }
     }
 
     /// revokeCert (§7.6).
@@ -74,6 +86,13 @@ impl Ca {
 
         let certificate = state.certificates.get_mut(id);
         let certificate = certificate.ok_or_else(Refusal::not_found)?;
+        // Its order is canceled instead (RFC 8739 §3.1.2).
+        if certificate.is_renewed_by_order {
+            return Err(Refusal::new(
+                ProblemType::AutoRenewalRevocationNotSupported,
+                "certificates of an order that renews by itself can't be revoked",
+            ));
+        }
         if certificate.revoked.is_some() {
             return Err(Refusal::new(
                 ProblemType::AlreadyRevoked,

@@ -40,6 +40,7 @@ impl Ca {
                 caa_identities: vec!["ca.example".to_owned()],
                 external_account_required: !settings.external_accounts.is_empty(),
                 profiles: settings.profiles.descriptions(),
+                auto_renewal: settings.auto_renewal.offered(),
                 other: other_meta,
                 ..Meta::default()
             },

@@ -91,6 +91,8 @@
 //!     .external_account("kid-1", MacKey::parse("c2VjcmV0")?)
 //!     .profile("shortlived", "Six days", 6 * day)
 //!     .alternate_chains(2)
+//!     // Orders may renew by themselves for a year: every minute, if they want to.
+//!     .auto_renewal(Duration::from_secs(60), 365 * day)
 //!     .crl(true)
 //!     .start()
 //!     .await?;
@@ -114,13 +116,14 @@
 //! # What it has
 //!
 //! All of RFC 8555, but of challenges the type http-01 only; IP identifiers (RFC 8738), renewal
-//! information (RFC 9773), profiles (draft-ietf-acme-profiles), subdomains (RFC 9444) and revocation
-//! lists (RFC 5280).
-//! Nothing expires but certificates and rate limits.
+//! information (RFC 9773), profiles (draft-ietf-acme-profiles), subdomains (RFC 9444), certificates
+//! that renew by themselves (RFC 8739) and revocation lists (RFC 5280). Nothing expires but
+//! certificates, their renewal, and rate limits.
 
 mod accounts;
 mod alternate_chains;
 mod authorizations;
+mod auto_renewal;
 mod builder;
 mod ca;
 mod certificates;

@@ -2,6 +2,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{StatusCode, header};
 
+use super::auto_renewal::Schedule;
 use super::ca::Ca;
 use super::dates::dates;
 use super::issuer::Contents;
@@ -18,6 +19,7 @@ impl Ca {
     pub(super) fn new_order(&self, account: u64, payload: &Payload) -> Result<Reply, Refusal> {
         let request: NewOrder = payload.json()?;
         let lifetime = self.lifetime(request.profile.as_deref())?;
+        let auto_renewal = self.check_auto_renewal(&request)?;
         self.check_dates(request.not_before, request.not_after, lifetime)?;
         let identifiers = self.check_identifiers(request.identifiers)?;
         let needed = self.needed(&identifiers, payload)?;
@@ -53,10 +55,12 @@ impl Ca {
         object.not_after = request.not_after;
         object.profile = request.profile;
         object.replaces = replaces;
+        object.auto_renewal = auto_renewal;
         state.orders.insert(StoredOrder {
             account,
             authorizations,
             issuing: None,
+            series: None,
             object,
         });
         state.update_order(id);
@@ -66,14 +70,16 @@ impl Ca {
         Ok(reply.location(self.url(Route::Order(id)).map_err(Refusal::internal)?))
     }
 
-    /// A look at an order (§7.1.3).
+    /// A look at an order (§7.1.3), or its cancellation.
     pub(super) async fn order(
         &self,
         account: u64,
         id: u64,
         payload: &Payload,
     ) -> Result<Reply, Refusal> {
-        payload.expect_empty()?;
+        if !payload.is_empty() {
+            return self.cancel(account, id, payload);
+        }
         if self.settings().validation == Validation::BeforeNextLook {
             self.wait_while(|state| state.order_is_validating(id)).await;
         }
@@ -114,7 +120,15 @@ impl Ca {
         }
         // The profile may have been withdrawn since the order was placed.
         let lifetime = self.lifetime(order.object.profile.as_deref())?;
-        let dates = dates(&order.object, lifetime)?;
+        let auto_renewal = order.object.auto_renewal.clone();
+        let schedule = match &auto_renewal {
+            Some(renewal) => Some(Schedule::starting(renewal, SystemTime::now())?),
+            None => None,
+        };
+        let dates = match schedule {
+            Some(schedule) => schedule.first_dates()?,
+            None => dates(&order.object, lifetime)?,
+        };
         let key = csr.public_key_info();
         if state.is_account_key(key) {
             return Err(Refusal::new(
@@ -132,10 +146,12 @@ impl Ca {
         let certificate = state.certificates.insert(StoredCertificate {
             account,
             issued,
+            is_renewed_by_order: schedule.is_some(),
             replaced_by: None,
             revoked: None,
         });
         let order = own(&mut state, account, id)?;
+        order.series = schedule.map(|schedule| schedule.series(certificate));
         order.issuing = Some(Issuing::new(certificate, issuance));
         order.object.status = OrderStatus::Processing;
         let reply = self.order_reply(&mut state, account, id)?;
@@ -146,11 +162,19 @@ impl Ca {
         let validating = state.order_is_validating(id);
         let order = own(state, account, id)?;
         if let Some(issuing) = order.issuing.take_if(|issuing| issuing.is_due()) {
-            let url = self.url(Route::Certificate {
-                id: issuing.certificate,
-                chain: 0,
-            });
-            order.object.certificate = Some(url.map_err(Refusal::internal)?);
+            let (route, url) = match &order.object.auto_renewal {
+                Some(renewal) => {
+                    order.object.expires = renewal.end_date;
+                    let route = Route::StarCertificate(id);
+                    (route, &mut order.object.star_certificate)
+                }
+                None => {
+                    let id = issuing.certificate;
+                    let route = Route::Certificate { id, chain: 0 };
+                    (route, &mut order.object.certificate)
+                }
+            };
+            *url = Some(self.url(route).map_err(Refusal::internal)?);
             order.object.status = OrderStatus::Valid;
         }
 
@@ -169,7 +193,7 @@ impl Ca {
 }
 
 /// The order, if it is the account's.
-fn own(state: &mut State, account: u64, id: u64) -> Result<&mut StoredOrder, Refusal> {
+pub(super) fn own(state: &mut State, account: u64, id: u64) -> Result<&mut StoredOrder, Refusal> {
     let order = state.orders.get_mut(id).ok_or_else(Refusal::not_found)?;
     match order.account == account {
         true => Ok(order),

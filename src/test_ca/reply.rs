@@ -107,7 +107,10 @@ impl Refusal {
     /// A problem with the status that Boulder sends it with.
     pub(super) fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
         let status = match kind {
-            ProblemType::ExternalAccountRequired
+            ProblemType::AutoRenewalCanceled
+            | ProblemType::AutoRenewalExpired
+            | ProblemType::AutoRenewalRevocationNotSupported
+            | ProblemType::ExternalAccountRequired
             | ProblemType::OrderNotReady
             | ProblemType::Unauthorized
             | ProblemType::UserActionRequired => StatusCode::FORBIDDEN,

@@ -28,7 +28,7 @@ pub enum ResourceKind {
     Authorization,
     /// A challenge (§7.5.1).
     Challenge,
-    /// The download of a certificate (§7.4.2).
+    /// The download of a certificate (§7.4.2), also of one that its order renews (RFC 8739 §3.3).
     Certificate,
     /// The revocation of a certificate (§7.6).
     RevokeCert,
@@ -67,6 +67,8 @@ pub(super) enum Route {
         id: u64,
         chain: usize,
     },
+    /// The current certificate of an order that renews by itself.
+    StarCertificate(u64),
     RevokeCert,
     KeyChange,
     Agreement,
@@ -106,6 +108,7 @@ impl Route {
                 let chain = chain.unwrap_or("0").parse().ok()?;
                 Self::Certificate { id, chain }
             }
+            ("star-certificate", Some(order), None) => Self::StarCertificate(order),
             ("revoke-cert", None, None) => Self::RevokeCert,
             ("key-change", None, None) => Self::KeyChange,
             ("agreement", None, None) => Self::Agreement,
@@ -121,6 +124,7 @@ impl Route {
         match self {
             Self::Directory => &[Method::GET, Method::POST],
             Self::NewNonce => &[Method::GET, Method::HEAD, Method::POST],
+            Self::StarCertificate(_) => &[Method::GET, Method::POST],
             Self::Agreement | Self::RenewalInfo | Self::RenewalInfoOf(_) => &[Method::GET],
             _ => &[Method::POST],
         }
@@ -144,7 +148,7 @@ impl Route {
             Self::Finalize(_) => ResourceKind::Finalize,
             Self::Authorization(_) => ResourceKind::Authorization,
             Self::Challenge(_) => ResourceKind::Challenge,
-            Self::Certificate { .. } => ResourceKind::Certificate,
+            Self::Certificate { .. } | Self::StarCertificate(_) => ResourceKind::Certificate,
             Self::RevokeCert => ResourceKind::RevokeCert,
             Self::KeyChange => ResourceKind::KeyChange,
             Self::Agreement => ResourceKind::Agreement,
@@ -171,6 +175,7 @@ impl fmt::Display for Route {
             Self::Challenge(id) => write!(f, "/challenge/{id}"),
             Self::Certificate { id, chain: 0 } => write!(f, "/certificate/{id}"),
             Self::Certificate { id, chain } => write!(f, "/certificate/{id}/{chain}"),
+            Self::StarCertificate(order) => write!(f, "/star-certificate/{order}"),
             Self::RevokeCert => f.write_str("/revoke-cert"),
             Self::KeyChange => f.write_str("/key-change"),
             Self::Agreement => f.write_str("/agreement"),
@@ -204,6 +209,7 @@ mod tests {
                 chain: 0,
             },
             Route::Certificate { id: 1, chain: 2 },
+            Route::StarCertificate(6),
             Route::RevokeCert,
             Route::KeyChange,
             Route::Agreement,

@@ -3,6 +3,7 @@ use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::time::{Duration, SystemTime};
 
+use super::auto_renewal::AutoRenewalSettings;
 use super::profiles::Profiles;
 use super::rate_limits::RateLimits;
 use super::renewal_info::RenewalSettings;
@@ -13,6 +14,7 @@ use crate::jose::MacKey;
 pub(super) struct Settings {
     pub(super) addresses: BTreeMap<String, IpAddr>,
     pub(super) authorizes_subdomains: bool,
+    pub(super) auto_renewal: AutoRenewalSettings,
     pub(super) bad_chain: Option<BadChain>,
     pub(super) blocked: BTreeSet<String>,
     pub(super) certificate_lifetime: Duration,
@@ -38,6 +40,7 @@ impl Default for Settings {
         Self {
             addresses: BTreeMap::new(),
             authorizes_subdomains: false,
+            auto_renewal: AutoRenewalSettings::default(),
             bad_chain: None,
             blocked: BTreeSet::new(),
             certificate_lifetime: Duration::from_secs(90 * 24 * 3_600),

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 use der::Decode;
 use x509_cert::spki::SubjectPublicKeyInfoRef;
 
+use super::auto_renewal::Series;
 use super::issuer::Issued;
 use super::settings::Issuance;
 use crate::jose::Jwk;
@@ -185,6 +186,8 @@ pub(super) struct StoredOrder {
     pub(super) authorizations: Vec<u64>,
     /// The certificate, from finalization on, whether the client may know of it or not yet.
     pub(super) issuing: Option<Issuing>,
+    /// The certificates, from finalization on, if the order renews by itself.
+    pub(super) series: Option<Series>,
     pub(super) object: Order,
 }
 
@@ -208,6 +211,8 @@ pub(super) struct StoredChallenge {
 pub(super) struct StoredCertificate {
     pub(super) account: u64,
     pub(super) issued: Issued,
+    /// Whether it is of an order that renews by itself.
+    pub(super) is_renewed_by_order: bool,
     /// The latest order that is to replace it (RFC 9773 §5).
     pub(super) replaced_by: Option<u64>,
     pub(super) revoked: Option<Revoked>,

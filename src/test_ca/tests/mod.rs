@@ -2,6 +2,7 @@
 
 mod accounts;
 mod alternate_chains;
+mod auto_renewal;
 mod client;
 mod crl;
 mod dates;
