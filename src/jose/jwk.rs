@@ -358,7 +358,7 @@ mod tests {
     fn public_key_info_is_that_of_a_certificate() {
         use crate::jose::{KeyType, PrivateKey};
 
-        for key_type in [
+        let key_types: &[_] = &[
             KeyType::P256,
             #[cfg(feature = "p384")]
             KeyType::P384,
@@ -366,7 +366,8 @@ mod tests {
             KeyType::Ed25519,
             #[cfg(feature = "rsa")]
             KeyType::Rsa2048,
-        ] {
+        ];
+        for &key_type in key_types {
             let key = PrivateKey::generate_with(key_type).unwrap();
             assert_eq!(
                 key.public_key().unwrap().public_key_info().unwrap(),
