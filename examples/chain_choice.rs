@@ -1,7 +1,8 @@
 //! Shows the chains that a CA offers for a certificate, and chooses one (RFC 8555 §7.4.2).
 //!
 //! ```sh
-//! cargo run --example chain_choice -- \
+//! cargo run --example chain_choice --features test-ca # at a CA inside this process
+//! cargo run --example chain_choice --features test-ca -- \
 //!     --directory https://acme-staging-v02.api.letsencrypt.org/directory --domain example.com \
 //!     --root-name "(STAGING) Yearning Yucca Root YR"
 //! ```

@@ -1,8 +1,9 @@
 //! Creates an account that is bound to one which the CA knows otherwise, by the key id and the MAC key
-//! that it handed out.
+//! that it handed out. The CA is one inside this process, or one outside:
 //!
 //! ```sh
-//! CERTWRIGHT_MAC_KEY=zWNDZM6eQGHW… cargo run --example external_account -- \
+//! cargo run --example external_account --features test-ca
+//! CERTWRIGHT_MAC_KEY=zWNDZM6eQGHW… cargo run --example external_account --features test-ca -- \
 //!     --directory https://localhost:14000/dir --root pebble.minica.pem --key-id kid-1
 //! ```
 //!
@@ -15,16 +16,32 @@ use std::{env, fs};
 
 use certwright::Client;
 use certwright::jose::{AccountKey, MacKey};
+use certwright::test_ca::TestCa;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let directory = option("--directory").ok_or("--directory URL is needed")?;
-    let key_id = option("--key-id").ok_or("--key-id ID is needed")?;
-    let mac_key = env::var("CERTWRIGHT_MAC_KEY").map_err(|_| "CERTWRIGHT_MAC_KEY is needed")?;
-    let mut builder = Client::builder(directory.as_str());
-    if let Some(root) = option("--root") {
-        builder = builder.add_root_pem(&fs::read_to_string(root)?);
-    }
+    let inside = MacKey::parse("bWFjLWtleS1vZi10aGUtQ0EtaW5zaWRlLXRoZS1wcm9jZXNz")?;
+    // It runs for as long as this value is there.
+    let ca = TestCa::builder()
+        .external_account("kid-1", inside.clone())
+        .start()
+        .await?;
+    let (builder, key_id, mac_key) = match option("--directory") {
+        None => {
+            let builder = Client::builder(ca.directory_url().as_str()).add_root_pem(ca.root_pem());
+            (builder, "kid-1".to_owned(), inside)
+        }
+        Some(directory) => {
+            let mut builder = Client::builder(directory.as_str());
+            if let Some(root) = option("--root") {
+                builder = builder.add_root_pem(&fs::read_to_string(root)?);
+            }
+            let key_id = option("--key-id").ok_or("--key-id ID is needed")?;
+            let mac_key = env::var("CERTWRIGHT_MAC_KEY");
+            let mac_key = mac_key.map_err(|_| "CERTWRIGHT_MAC_KEY is needed")?;
+            (builder, key_id, MacKey::parse(&mac_key)?)
+        }
+    };
     let client = builder.build().await?;
     match client.directory().await?.meta.external_account_required {
         true => println!("the CA wants a binding"),
@@ -36,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let account = client
         .new_account(key)
         .agree_to_terms()
-        .external_account(key_id, MacKey::parse(&mac_key)?)
+        .external_account(key_id, mac_key)
         .create()
         .await?;
     println!("account     {}", account.url());

@@ -1,7 +1,9 @@
-//! Gives an account another key, and shows what each of the keys finds before and after.
+//! Gives an account another key, and shows what each of the keys finds before and after: at a CA
+//! inside this process, or at one outside.
 //!
 //! ```sh
-//! cargo run --example key_rollover -- \
+//! cargo run --example key_rollover --features test-ca
+//! cargo run --example key_rollover --features test-ca -- \
 //!     --directory https://localhost:14000/dir --root pebble.minica.pem
 //! ```
 
@@ -13,14 +15,22 @@ use std::{env, fs};
 use certwright::Client;
 use certwright::error::KeyChangeFault;
 use certwright::jose::AccountKey;
+use certwright::test_ca::TestCa;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let directory = option("--directory").ok_or("--directory URL is needed")?;
-    let mut builder = Client::builder(directory.as_str());
-    if let Some(root) = option("--root") {
-        builder = builder.add_root_pem(&fs::read_to_string(root)?);
-    }
+    // It runs for as long as this value is there.
+    let inside = TestCa::start().await?;
+    let builder = match option("--directory") {
+        None => Client::builder(inside.directory_url().as_str()).add_root_pem(inside.root_pem()),
+        Some(directory) => {
+            let builder = Client::builder(directory.as_str());
+            match option("--root") {
+                Some(root) => builder.add_root_pem(&fs::read_to_string(root)?),
+                None => builder,
+            }
+        }
+    };
     let client = builder.build().await?;
 
     let old_key = AccountKey::generate()?;

@@ -1,7 +1,8 @@
 //! Asks a CA when to renew a certificate (RFC 9773), and plans it.
 //!
 //! ```sh
-//! cargo run --example renewal_info -- \
+//! cargo run --example renewal_info --features test-ca # at a CA inside this process
+//! cargo run --example renewal_info --features test-ca -- \
 //!     --directory https://acme-staging-v02.api.letsencrypt.org/directory --domain example.com
 //! ```
 

@@ -1,7 +1,8 @@
 //! Revokes a certificate, in the name of its account or of its own key (RFC 8555 §7.6).
 //!
 //! ```sh
-//! cargo run --example revocation -- \
+//! cargo run --example revocation --features test-ca # at a CA inside this process
+//! cargo run --example revocation --features test-ca -- \
 //!     --directory https://acme-staging-v02.api.letsencrypt.org/directory --domain example.com \
 //!     --by account
 //! ```

@@ -367,6 +367,15 @@ async fn says_what_is_in_a_certificate_of_pebble() {
 
 #[tokio::test]
 async fn the_examples_run() {
+    for (example, expected) in [
+        ("chain_choice", "certwright test CA alternate root 2"),
+        ("renewal_info", "ask again in"),
+        ("revocation", "reason: Some(Superseded)"),
+    ] {
+        let text = examples::text(&examples::run(example, [""; 0]));
+        assert!(text.contains(expected), "{text}");
+    }
+
     let Some(pebble) = Pebble::builder().alternate_roots(1).start().await else {
         return;
     };

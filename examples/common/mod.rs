@@ -14,23 +14,27 @@ use std::{env, fs};
 use certwright::issuance::Issued;
 use certwright::jose::AccountKey;
 use certwright::solver::Http01Server;
+use certwright::test_ca::TestCa;
 use certwright::{Account, Client};
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const USAGE: &str = "\
-  --directory URL   the CA's directory; you agree to its terms of service
+  --directory URL   the CA's directory; you agree to its terms of service. Without it, a CA runs
+                    inside this process
   --root FILE       trust the certificates in this PEM file too
-  --http-port PORT  where to answer http-01 (default: 80)
+  --http-port PORT  where to answer http-01 (default: 80, or any free one for the CA inside)
   --domain NAME     a name that points to this host; may be given again";
 
 /// What an example is told on its command line.
 #[derive(Debug)]
 pub(crate) struct Options {
-    directory: String,
+    directory: Option<String>,
     root: Option<String>,
-    http_port: u16,
+    http_port: Option<u16>,
     domains: Vec<String>,
+    solver: Option<Http01Server>,
+    inside: Option<TestCa>,
     /// The value of the example's own option.
     pub(crate) own: Option<String>,
 }
@@ -38,9 +42,17 @@ pub(crate) struct Options {
 impl Options {
     /// An account at the CA, with a new key that is not kept.
     pub(crate) async fn account(&self) -> Result<Account> {
-        let mut builder = Client::builder(self.directory.as_str()).product("certwright-example");
-        if let Some(root) = &self.root {
-            builder = builder.add_root_pem(&fs::read_to_string(root)?);
+        let (directory, root) = match (&self.inside, &self.directory) {
+            (Some(ca), _) => (ca.directory_url(), Some(ca.root_pem().to_owned())),
+            (None, Some(directory)) => {
+                let root = self.root.as_ref().map(fs::read_to_string).transpose()?;
+                (directory.clone(), root)
+            }
+            (None, None) => return Err("there is no CA".into()),
+        };
+        let mut builder = Client::builder(directory.as_str()).product("certwright-example");
+        if let Some(root) = &root {
+            builder = builder.add_root_pem(root);
         }
         let client = builder.build().await?;
         let account = client.new_account(AccountKey::generate()?).agree_to_terms();
@@ -49,36 +61,58 @@ impl Options {
 
     /// A certificate for the names.
     pub(crate) async fn issue(&self, account: &Account) -> Result<Issued> {
-        let solver = Http01Server::on_port(self.http_port).await?;
+        let solver = self.solver.clone().ok_or("there is no solver")?;
         let issued = account.issue(&self.domains).solver(solver).await?;
         println!("certificate  {}", issued.certificate().url());
         Ok(issued)
     }
 
+    /// Listens for the CA's validation, and starts a CA where none is named.
+    async fn start(&mut self) -> Result<()> {
+        let standard = if self.directory.is_some() { 80 } else { 0 };
+        let solver = Http01Server::on_port(self.http_port.unwrap_or(standard)).await?;
+        let address = solver
+            .local_addrs()
+            .first()
+            .ok_or("the solver listens nowhere")?;
+        if self.directory.is_none() {
+            let ca = TestCa::builder().http01_port(address.port());
+            self.inside = Some(ca.alternate_chains(2).crl(true).start().await?);
+        }
+        self.solver = Some(solver);
+        Ok(())
+    }
+
     /// Reads the command line. `own` is an option that only this example has.
     fn parse(own: &str) -> Result<Self> {
         let mut options = Self {
-            directory: String::new(),
+            directory: None,
             root: None,
-            http_port: 80,
+            http_port: None,
             domains: Vec::new(),
+            solver: None,
+            inside: None,
             own: None,
         };
         let mut arguments = env::args().skip(1);
         while let Some(flag) = arguments.next() {
             let value = arguments.next().ok_or("an option lacks its value")?;
             match flag.as_str() {
-                "--directory" => options.directory = value,
+                "--directory" => options.directory = Some(value),
                 "--root" => options.root = Some(value),
-                "--http-port" => options.http_port = value.parse()?,
+                "--http-port" => options.http_port = Some(value.parse()?),
                 "--domain" => options.domains.push(value),
                 flag if !own.is_empty() && flag == own => options.own = Some(value),
                 _ => return Err(format!("`{flag}` is not an option").into()),
             }
         }
-        match options.directory.is_empty() || options.domains.is_empty() {
-            true => Err("--directory and --domain are needed".into()),
-            false => Ok(options),
+        match (&options.directory, options.domains.is_empty()) {
+            (Some(_), true) => Err("--directory needs at least one --domain".into()),
+            (None, true) => {
+                options.domains = vec!["example.test".to_owned()];
+                Ok(options)
+            }
+            _ => Ok(options),
         }
     }
 }
@@ -88,7 +122,7 @@ pub(crate) async fn main<F>(own: &str, run: impl FnOnce(Options) -> F) -> ExitCo
 where
     F: Future<Output = Result<()>>,
 {
-    let options = match Options::parse(own) {
+    let mut options = match Options::parse(own) {
         Ok(options) => options,
         Err(fault) => {
             println!("{fault}\n\n{USAGE}");
@@ -98,7 +132,11 @@ where
             return ExitCode::from(2);
         }
     };
-    match run(options).await {
+    let ended = match options.start().await {
+        Ok(()) => run(options).await,
+        Err(error) => Err(error),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             println!("failed: {error}");
