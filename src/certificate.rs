@@ -375,11 +375,7 @@ async fn revoke(client: &Client, request: SignedRequest<'_>) -> Result<(), Error
     match client.session().post(&request).await {
         Ok(_) => Ok(()),
         // It is what was asked for; and after a lost reply, it is the answer.
-        Err(error)
-            if error
-                .problem()
-                .is_some_and(|problem| problem.kind == ProblemType::AlreadyRevoked) =>
-        {
+        Err(error) if error.is(&ProblemType::AlreadyRevoked) => {
             debug!("the certificate is revoked already");
             Ok(())
         }

@@ -95,9 +95,7 @@ impl Challenge {
             Ok(reply) => return reply.json(),
             Err(error) => error,
         };
-        let begun = error.problem().is_some_and(|problem| {
-            matches!(problem.kind, ProblemType::Malformed | ProblemType::Conflict)
-        });
+        let begun = error.is(&ProblemType::Malformed) || error.is(&ProblemType::Conflict);
         if !begun {
             return Err(error);
         }

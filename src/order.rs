@@ -182,9 +182,7 @@ impl Order {
                 Err(error) => error,
             };
 
-            let not_ready = error
-                .problem()
-                .is_some_and(|problem| problem.kind == ProblemType::OrderNotReady);
+            let not_ready = error.is(&ProblemType::OrderNotReady);
             let pause = match not_ready {
                 true => retries.next_pause(),
                 false => retries.pause(&error),

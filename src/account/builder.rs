@@ -118,9 +118,7 @@ pub(super) async fn look_up(client: &Client, signer: Arc<dyn Signer>) -> Result<
 
 /// Whether the CA knows of no account with the key.
 pub(super) fn is_unknown(error: &Error) -> bool {
-    error
-        .problem()
-        .is_some_and(|problem| problem.kind == ProblemType::AccountDoesNotExist)
+    error.is(&ProblemType::AccountDoesNotExist)
 }
 
 async fn send(

@@ -275,6 +275,11 @@ impl Error {
             .unwrap_or_default()
     }
 
+    /// Whether the CA gave a problem of this type.
+    pub(crate) fn is(&self, kind: &ProblemType) -> bool {
+        self.problem().is_some_and(|problem| problem.kind == *kind)
+    }
+
     pub(crate) fn reply(operation: Operation, url: &Url, fault: impl Into<ReplyFault>) -> Self {
         Self::Reply(Box::new(BadReply {
             operation,

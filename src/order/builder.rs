@@ -182,7 +182,7 @@ impl OrderBuilder {
                 Ok(sent) => break sent,
                 // The directory is an hour old, and the profile was withdrawn since.
                 Err(error)
-                    if is(&error, &ProblemType::InvalidProfile) && profiles.peek().is_some() =>
+                    if error.is(&ProblemType::InvalidProfile) && profiles.peek().is_some() =>
                 {
                     warn!(profile = ?request.profile, %error, "trying the next profile");
                 }
@@ -357,8 +357,4 @@ fn refused_replacement(error: &Error) -> Option<&Problem> {
         _ => false,
     };
     may_be.then_some(&refusal.problem)
-}
-
-fn is(error: &Error, kind: &ProblemType) -> bool {
-    error.problem().is_some_and(|problem| problem.kind == *kind)
 }

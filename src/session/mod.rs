@@ -219,9 +219,7 @@ impl Session {
                 }
                 Err(error) => error,
             };
-            let bad_nonce = error
-                .problem()
-                .is_some_and(|problem| problem.kind == ProblemType::BadNonce);
+            let bad_nonce = error.is(&ProblemType::BadNonce);
             if !bad_nonce || refused == Self::BAD_NONCE_LIMIT {
                 self.keep(fresh);
                 return Err(error);

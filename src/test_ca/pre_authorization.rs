@@ -1,14 +1,13 @@
 //! Authorizations before any order (RFC 8555 §7.4.1).
 
 use http::StatusCode;
-use serde::Deserialize;
 
 use super::ca::Ca;
 use super::reply::{Refusal, Reply};
 use super::request::Payload;
 use super::route::Route;
 use super::{TestCa, TestCaBuilder};
-use crate::protocol::Identifier;
+use crate::protocol::NewAuthorization;
 
 impl TestCaBuilder {
     /// Whether the CA has newAuthz, by which an identifier is authorized before any order
@@ -33,9 +32,7 @@ impl Ca {
         if !self.settings().pre_authorizes {
             return Err(Refusal::not_found());
         }
-        let NewAuthz {
-            identifier: request,
-        } = payload.json()?;
+        let request: NewAuthorization = payload.json()?;
         // §7.4.1: what an authorization names is the identifier itself, which a wildcard's is not.
         if request.identifier.is_wildcard() {
             return Err(Refusal::malformed("a wildcard can't be pre-authorized"));
@@ -55,19 +52,4 @@ impl Ca {
         let reply = Reply::json(StatusCode::CREATED, &object)?;
         Ok(reply.location(url.map_err(Refusal::internal)?))
     }
-}
-
-#[derive(Deserialize)]
-struct NewAuthz {
-    identifier: Requested,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Requested {
-    #[serde(flatten)]
-    identifier: Identifier,
-    /// Whether it shall hold for names below it, too (RFC 9444 §4.2).
-    #[serde(default)]
-    subdomain_auth_allowed: bool,
 }
