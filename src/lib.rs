@@ -49,6 +49,11 @@
 //! | `ring` | | the same by ring; with both, aws-lc-rs is taken |
 //! | `hyper` | yes | [`transport`]'s `HyperTransport`, HTTP/1.1 and HTTP/2 |
 //! | `http-01` | yes | [`solver`]s for http-01 |
+//! | `tls-alpn-01` | yes | [`solver`]s for tls-alpn-01 |
+//! | `dns-01` | | [`solver`]s for dns-01 and its relatives; providers that are programs or people |
+//! | `rfc2136` | | the DNS provider for dynamic update (RFC 2136) with TSIG |
+//! | `acme-dns` | | the DNS provider for acme-dns |
+//! | `dns-update` | | the DNS providers of the crate `dns-update`, some seventy DNS hosts |
 //! | `p384`, `rsa`, `ed25519` | | keys of these kinds |
 //! | `test-ca` | | `test_ca`, an ACME CA inside the process |
 

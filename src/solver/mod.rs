@@ -8,11 +8,15 @@
 //!
 //! Anything else is a [`ChallengeSolver`] of the application's own.
 
+#[cfg(feature = "dns-01")]
+mod dns;
 #[cfg(feature = "http-01")]
 mod http01;
 
 use async_trait::async_trait;
 
+#[cfg(feature = "dns-01")]
+pub use self::dns::{DnsProvider, TxtRecord};
 #[cfg(feature = "http-01")]
 pub use self::http01::{
     Http01BindError, Http01Body, Http01Error, Http01Responder, Http01Server, Http01Webroot,

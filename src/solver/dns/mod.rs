@@ -1,0 +1,3 @@
+mod provider;
+
+pub use self::provider::{DnsProvider, TxtRecord};
