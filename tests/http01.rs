@@ -123,6 +123,37 @@ async fn listens_on_ipv4_and_ipv6() {
 }
 
 #[tokio::test]
+async fn serves_on_several_listeners_of_both_ip_versions() {
+    let mut addresses = vec!["127.0.0.1:0", "127.0.0.2:0"];
+    match has_ipv6() {
+        true => addresses.push("[::1]:0"),
+        false => eprintln!("SKIPPED: the host has no ::1, so IPv6 is not tested"),
+    }
+    let listeners = addresses
+        .iter()
+        .map(|address| std::net::TcpListener::bind(address).unwrap());
+    let server = Http01Server::from_listeners(listeners).await.unwrap();
+    let presentation = presentation();
+    server.present(&presentation).await.unwrap();
+
+    assert_eq!(server.local_addrs().len(), addresses.len());
+    for &address in server.local_addrs() {
+        // An address as identifier is its own `Host`, in brackets where it is of IPv6.
+        let request = format!("GET {LIVE} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        let response = exchange(address, request.as_bytes()).await;
+        assert_eq!(response.status, 200, "{request}");
+        assert_eq!(
+            response.body,
+            presentation.key_authorization().unwrap().as_str()
+        );
+    }
+    server.shut_down().await;
+    for address in server.local_addrs() {
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+}
+
+#[tokio::test]
 async fn ends_with_its_last_clone() {
     let server = Http01Server::bind("127.0.0.1:0").await.unwrap();
     let address = server.local_addrs()[0];

@@ -6,12 +6,16 @@
 //! | [`Http01Responder`] | http-01 | a program whose own HTTP server is on port 80 |
 //! | [`Http01Webroot`] | http-01 | a host whose web server serves files from a directory |
 //!
+//! [`SelfCheck`] fetches what an http-01 solver presents as the CA will, before the CA does.
+//!
 //! Anything else is a [`ChallengeSolver`] of the application's own.
 
 #[cfg(feature = "dns-01")]
 mod dns;
 #[cfg(feature = "http-01")]
 mod http01;
+#[cfg(any(feature = "dns-01", feature = "http-01"))]
+pub(crate) mod special_address;
 
 use async_trait::async_trait;
 
@@ -20,6 +24,7 @@ pub use self::dns::{DnsProvider, TxtRecord};
 #[cfg(feature = "http-01")]
 pub use self::http01::{
     Http01BindError, Http01Body, Http01Error, Http01Responder, Http01Server, Http01Webroot,
+    RedirectFault, SelfCheck, SelfCheckError, SelfCheckFailure, SelfCheckFault, SelfChecked,
 };
 use crate::error::BoxError;
 use crate::jose::{KeyAuthorization, Thumbprint};

@@ -83,7 +83,7 @@ pub fn trusting(root_pem: &str) -> ClientConfig {
 
 /// The process's provider, or else one that the crate's features compile in: never one that the
 /// tests' own dependencies add, since that would change what the library under test finds.
-fn provider() -> Arc<CryptoProvider> {
+pub fn provider() -> Arc<CryptoProvider> {
     if let Some(provider) = CryptoProvider::get_default() {
         return Arc::clone(provider);
     }

@@ -2,6 +2,7 @@
 
 mod live_tokens;
 mod responder;
+mod self_check;
 mod server;
 mod webroot;
 
@@ -13,6 +14,9 @@ use thiserror::Error;
 use crate::protocol::Token;
 
 pub use self::responder::{Http01Body, Http01Responder};
+pub use self::self_check::{
+    RedirectFault, SelfCheck, SelfCheckError, SelfCheckFailure, SelfCheckFault, SelfChecked,
+};
 pub use self::server::{Http01BindError, Http01Server};
 pub use self::webroot::Http01Webroot;
 

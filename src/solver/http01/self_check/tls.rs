@@ -1,0 +1,68 @@
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::provider::crypto_provider;
+
+/// TLS 1.2 or 1.3 with whoever answers.
+///
+/// A CA that is redirected to https can't demand a valid certificate of a server that is about to
+/// get its first, and follows the redirect without one. What is fetched is no secret, and is right
+/// only where it is the key authorization, so the check that refused a certificate here would only
+/// be wrong about what the CA does. `None` where there is no crypto provider.
+pub(super) fn unverified() -> Option<Result<ClientConfig, Error>> {
+    let provider = crypto_provider()?;
+    let config =
+        ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+    Some(config.map(|config| {
+        config
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Unverified { provider }))
+            .with_no_client_auth()
+    }))
+}
+
+#[derive(Debug)]
+struct Unverified {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
