@@ -17,6 +17,7 @@ mod challenge;
 mod delegation;
 mod directory;
 mod identifier;
+mod issue_value;
 mod open_enum;
 mod order;
 mod problem;
@@ -35,6 +36,7 @@ pub use self::directory::{Directory, Extension, Meta, Resource};
 pub use self::identifier::{
     DnsName, Identifier, IdentifierFault, Identifiers, InvalidIdentifier, OtherIdentifier,
 };
+pub use self::issue_value::{InvalidIssueValue, IssueValue, IssueValueFault};
 pub use self::order::{Finalize, NewOrder, Order, OrderStatus};
 pub use self::problem::{Problem, ProblemType};
 pub use self::renewal_info::{InvalidWindow, RenewalInfo, RenewalWindow};
