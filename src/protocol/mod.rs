@@ -14,6 +14,7 @@ mod authorization;
 mod auto_renewal;
 mod base64url;
 mod challenge;
+mod challenge_response;
 mod delegation;
 mod directory;
 mod identifier;
@@ -31,6 +32,7 @@ pub use self::authorization::{Authorization, AuthorizationStatus, NewAuthorizati
 pub use self::auto_renewal::{AutoRenewal, AutoRenewalLimits};
 pub use self::base64url::{Base64Url, InvalidBase64Url};
 pub use self::challenge::{Challenge, ChallengeStatus, ChallengeType, InvalidToken, Token};
+pub use self::challenge_response::{ChallengeResponse, InvalidChallengeResponse};
 pub use self::delegation::{Delegation, Delegations};
 pub use self::directory::{Directory, Extension, Meta, Resource};
 pub use self::identifier::{
