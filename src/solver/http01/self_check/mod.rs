@@ -23,7 +23,7 @@ use super::{Http01Responder, Http01Server, Http01Webroot};
 use crate::error::BoxError;
 use crate::protocol::{ChallengeType, Identifier, Token};
 use crate::solver::special_address::is_special;
-use crate::solver::{ChallengeSolver, Presentation};
+use crate::solver::{AccountContext, ChallengeResponse, ChallengeSolver, Presentation};
 
 pub use self::fault::{RedirectFault, SelfCheckError, SelfCheckFailure, SelfCheckFault};
 
@@ -424,6 +424,14 @@ impl<S: ChallengeSolver> ChallengeSolver for SelfChecked<S> {
         self.solver.can_solve(identifier, challenge_type)
     }
 
+    async fn check(
+        &self,
+        identifier: &Identifier,
+        account: &AccountContext,
+    ) -> Result<(), BoxError> {
+        self.solver.check(identifier, account).await
+    }
+
     async fn present(&self, presentation: &Presentation) -> Result<(), BoxError> {
         self.solver.present(presentation).await
     }
@@ -434,6 +442,10 @@ impl<S: ChallengeSolver> ChallengeSolver for SelfChecked<S> {
             self.check.check(presentation).await?;
         }
         Ok(())
+    }
+
+    async fn response(&self, presentation: &Presentation) -> Result<ChallengeResponse, BoxError> {
+        self.solver.response(presentation).await
     }
 
     async fn clean_up(&self, presentation: &Presentation) -> Result<(), BoxError> {
