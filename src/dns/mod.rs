@@ -115,6 +115,14 @@ impl Dns {
         self
     }
 
+    /// Looks things up by one server only, with the same options.
+    pub(crate) fn through(&self, server: SocketAddr) -> Self {
+        Self {
+            source: Source::Given(Arc::new([server])),
+            ..self.clone()
+        }
+    }
+
     /// The name that this one is an alias of, over any number of CNAME records up to
     /// [`MOST_ALIASES`](Self::MOST_ALIASES), or the name itself. It need not exist.
     pub async fn canonical_name(&self, name: &str) -> Result<String, DnsError> {

@@ -17,6 +17,7 @@ mod challenge;
 mod challenge_response;
 mod delegation;
 mod directory;
+mod dns_persist;
 mod identifier;
 mod issue_value;
 mod open_enum;
@@ -35,6 +36,10 @@ pub use self::challenge::{Challenge, ChallengeStatus, ChallengeType, InvalidToke
 pub use self::challenge_response::{ChallengeResponse, InvalidChallengeResponse};
 pub use self::delegation::{Delegation, Delegations};
 pub use self::directory::{Directory, Extension, Meta, Resource};
+pub use self::dns_persist::{
+    DnsPersistAccountForm, DnsPersistChallenge, DnsPersistValue, InvalidDnsPersist,
+    InvalidDnsPersistValue,
+};
 pub use self::identifier::{
     DnsName, Identifier, IdentifierFault, Identifiers, InvalidIdentifier, OtherIdentifier,
 };

@@ -5,6 +5,8 @@
 //! | [`Http01Server`] | http-01 | a program that may listen on port 80 itself |
 //! | [`Http01Responder`] | http-01 | a program whose own HTTP server is on port 80 |
 //! | [`Http01Webroot`] | http-01 | a host whose web server serves files from a directory |
+//! | [`Dns01`] | dns-01, dns-account-01 | wildcards; names whose servers CAs can't reach |
+//! | [`DnsPersist01`] | dns-persist-01 | a TXT record that is published once and stays |
 //!
 //! [`SelfCheck`] fetches what an http-01 solver presents as the CA will, before the CA does.
 //!
@@ -23,7 +25,10 @@ use async_trait::async_trait;
 
 pub use self::account_context::AccountContext;
 #[cfg(feature = "dns-01")]
-pub use self::dns::{DnsProvider, TxtRecord};
+pub use self::dns::{
+    Dns01, Dns01Error, DnsPersist01, DnsPersist01Error, DnsProvider, NotPropagated, Seen,
+    ServerReport, TxtRecord,
+};
 #[cfg(feature = "http-01")]
 pub use self::http01::{
     Http01BindError, Http01Body, Http01Error, Http01Responder, Http01Server, Http01Webroot,
