@@ -85,6 +85,8 @@ pub mod import;
 pub mod issuance;
 pub mod jose;
 mod order;
+#[cfg(feature = "dns-01")]
+pub mod preflight;
 pub mod protocol;
 mod provider;
 pub mod renewal;

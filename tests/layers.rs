@@ -28,6 +28,7 @@ const LAYERS: &[&[&str]] = &[
         "import",
     ],
     &["solver"],
+    &["preflight"],
     &["issuance"],
 ];
 

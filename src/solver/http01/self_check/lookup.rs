@@ -33,6 +33,11 @@ impl Lookup {
         self.default = Some(Arc::new(move |name| resolve(name).boxed()));
     }
 
+    #[cfg(feature = "dns-01")]
+    pub(super) fn has_default(&self) -> bool {
+        self.default.is_some()
+    }
+
     /// The addresses of a name, each once, IPv6 first as CAs have it. A name that has none has an
     /// empty list.
     pub(super) async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, BoxError> {

@@ -146,6 +146,19 @@ impl SelfCheck {
         self
     }
 
+    /// As [`resolve_with`](Self::resolve_with), where nothing was said.
+    #[cfg(feature = "dns-01")]
+    pub(crate) fn resolve_with_default<F, R>(self, resolve: F) -> Self
+    where
+        F: Fn(String) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Vec<IpAddr>, BoxError>> + Send + 'static,
+    {
+        match self.lookup.has_default() {
+            true => self,
+            false => self.resolve_with(resolve),
+        }
+    }
+
     /// The `User-Agent` header. Default: `certwright-self-check/` and certwright's version.
     #[must_use]
     pub fn user_agent(mut self, user_agent: HeaderValue) -> Self {
