@@ -130,6 +130,8 @@ mod certificates;
 mod crl;
 mod dates;
 mod directory;
+#[cfg(feature = "dns-01")]
+mod dns;
 mod external_accounts;
 mod issuer;
 mod log;
@@ -156,6 +158,8 @@ mod tests;
 mod validation;
 
 pub use self::builder::{StartError, TestCaBuilder};
+#[cfg(feature = "dns-01")]
+pub use self::dns::DnsPersist;
 pub use self::log::LoggedRequest;
 pub use self::rate_limits::RateLimit;
 pub use self::route::ResourceKind;

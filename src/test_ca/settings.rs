@@ -4,6 +4,8 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, SystemTime};
 
 use super::auto_renewal::AutoRenewalSettings;
+#[cfg(feature = "dns-01")]
+use super::dns::DnsSettings;
 use super::profiles::Profiles;
 use super::rate_limits::RateLimits;
 use super::renewal_info::RenewalSettings;
@@ -18,6 +20,8 @@ pub(super) struct Settings {
     pub(super) bad_chain: Option<BadChain>,
     pub(super) blocked: BTreeSet<String>,
     pub(super) certificate_lifetime: Duration,
+    #[cfg(feature = "dns-01")]
+    pub(super) dns: DnsSettings,
     pub(super) external_accounts: BTreeMap<String, MacKey>,
     pub(super) honours_dates: bool,
     pub(super) http01_port: u16,
@@ -44,6 +48,8 @@ impl Default for Settings {
             bad_chain: None,
             blocked: BTreeSet::new(),
             certificate_lifetime: Duration::from_secs(90 * 24 * 3_600),
+            #[cfg(feature = "dns-01")]
+            dns: DnsSettings::default(),
             external_accounts: BTreeMap::new(),
             honours_dates: false,
             http01_port: 5002,

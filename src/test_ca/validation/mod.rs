@@ -1,5 +1,9 @@
 //! The validation of challenges, done as a CA does it: by asking the name's own server.
 
+#[cfg(feature = "dns-01")]
+mod dns01;
+#[cfg(feature = "dns-01")]
+mod dns_persist;
 mod http01;
 
 use std::io;
@@ -11,11 +15,17 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::ca::Ca;
+#[cfg(feature = "dns-01")]
+use super::route::Route;
 use crate::jose::KeyAuthorization;
 use crate::protocol::{ChallengeType, Identifier, Problem, ProblemType};
 
 /// Validates one challenge, and notes how that ended.
 pub(super) async fn run(ca: Arc<Ca>, challenge: u64) {
+    #[cfg(feature = "dns-01")]
+    if let Some(attempt) = ca.persist_attempt(challenge) {
+        return conclude(&ca, challenge, attempt.run(&ca).await);
+    }
     let outcome = match ca.attempt(challenge) {
         Some(attempt) => attempt.run(&ca).await,
         // Replies may wait for an outcome, so there has to be one.
@@ -24,6 +34,10 @@ pub(super) async fn run(ca: Arc<Ca>, challenge: u64) {
             "the challenge has lost its authorization, its account, or its token",
         )),
     };
+    conclude(&ca, challenge, outcome);
+}
+
+fn conclude(ca: &Ca, challenge: u64, outcome: Result<(), Problem>) {
     if let Err(problem) = &outcome {
         tracing::debug!(challenge, %problem, "a validation failed");
     }
@@ -39,10 +53,36 @@ impl Ca {
         let account = state.accounts.get(authorization.account)?;
         let token = challenge.object.token().ok()??;
         Some(Attempt {
+            #[cfg(feature = "dns-01")]
+            account: self
+                .url(Route::Account(authorization.account))
+                .ok()?
+                .to_string(),
             identifier: authorization.object.base_identifier.clone(),
             kind: challenge.object.kind.clone(),
             token: token.to_string(),
             key_authorization: KeyAuthorization::new(&token, &account.key.thumbprint()),
+        })
+    }
+
+    /// A challenge of dns-persist-01, which has no token.
+    #[cfg(feature = "dns-01")]
+    fn persist_attempt(&self, challenge: u64) -> Option<dns_persist::Attempt> {
+        let state = self.state();
+        let challenge = state.challenges.get(challenge)?;
+        if challenge.object.kind != ChallengeType::DnsPersist01 {
+            return None;
+        }
+        let authorization = state.authorizations.get(challenge.authorization)?;
+        let account = state.accounts.get(authorization.account)?;
+        Some(dns_persist::Attempt {
+            identifier: authorization.object.base_identifier.clone(),
+            is_wildcard: authorization.object.identifier().is_wildcard(),
+            account: self
+                .url(Route::Account(authorization.account))
+                .ok()?
+                .to_string(),
+            thumbprint: account.key.thumbprint().to_string(),
         })
     }
 
@@ -73,6 +113,8 @@ impl Ca {
 
 /// A validation to be done.
 struct Attempt {
+    #[cfg(feature = "dns-01")]
+    account: String,
     identifier: Identifier,
     kind: ChallengeType,
     token: String,
@@ -83,6 +125,13 @@ impl Attempt {
     async fn run(self, ca: &Ca) -> Result<(), Problem> {
         match self.kind {
             ChallengeType::Http01 => http01::validate(&self, ca).await,
+            #[cfg(feature = "dns-01")]
+            ChallengeType::Dns01 => dns01::validate(&self, "_acme-challenge", ca).await,
+            #[cfg(feature = "dns-01")]
+            ChallengeType::DnsAccount01 => {
+                let label = dns01::account_label(&self.account);
+                dns01::validate(&self, &label, ca).await
+            }
             _ => Err(Problem::new(
                 ProblemType::Dns,
                 "this CA has no resolver, so it can't validate by DNS",
