@@ -113,28 +113,35 @@ impl Ca {
         Ok(id)
     }
 
-    /// Makes a pending authorization with its challenge.
+    /// Makes a pending authorization with its challenges.
     pub(super) fn new_authorization(
         &self,
         state: &mut State,
         account: u64,
         identifier: &Identifier,
     ) -> Result<u64, Refusal> {
-        // §8.3, §8.4: only DNS can prove control of a wildcard. All that can be validated here is
-        // http-01, and a challenge that can only fail is kept from those who have a choice.
-        let (base, kind) = match identifier {
+        // §8.3, §8.4: only DNS can prove control of a wildcard. A challenge that can only fail here
+        // is kept from those who have a choice.
+        let (base, kinds) = match identifier {
             Identifier::Dns(name) if name.is_wildcard() => {
                 let base = DnsName::parse(name.base()).map_err(Refusal::internal)?;
-                (base.into(), ChallengeType::Dns01)
+                (base.into(), &[ChallengeType::Dns01][..])
             }
-            identifier => (identifier.clone(), ChallengeType::Http01),
+            identifier => (
+                identifier.clone(),
+                &[ChallengeType::Http01, ChallengeType::TlsAlpn01][..],
+            ),
         };
-        let url = self.url(Route::Challenge(state.challenges.next_id()));
-        let token = self.random.token::<32>()?;
-        let challenge = state.challenges.insert(StoredChallenge {
-            authorization: state.authorizations.next_id(),
-            object: Challenge::pending(kind, url.map_err(Refusal::internal)?, Some(token)),
-        });
+        let mut challenges = Vec::new();
+        for kind in kinds {
+            let url = self.url(Route::Challenge(state.challenges.next_id()));
+            let url = url.map_err(Refusal::internal)?;
+            let token = self.random.token::<32>()?;
+            challenges.push(state.challenges.insert(StoredChallenge {
+                authorization: state.authorizations.next_id(),
+                object: Challenge::pending(kind.clone(), url, Some(token)),
+            }));
+        }
 
         let mut object = Authorization::pending(base, identifier.is_wildcard(), Vec::new());
         object.expires = SystemTime::now().checked_add(WEEK);
@@ -142,7 +149,7 @@ impl Ca {
             account,
             is_pre_authorization: false,
             orders: Vec::new(),
-            challenges: vec![challenge],
+            challenges,
             object,
         }))
     }
