@@ -120,15 +120,18 @@ impl Ca {
         account: u64,
         identifier: &Identifier,
     ) -> Result<u64, Refusal> {
-        // §8.3, §8.4: only DNS can prove control of a wildcard. All that can be validated here is
-        // http-01, and a challenge that can only fail is kept from those who have a choice.
+        // §8.3, §8.4: only DNS can prove control of a wildcard. A challenge that can only fail here
+        // is kept from those who have a choice.
         #[cfg_attr(not(feature = "dns-01"), expect(unused_mut))]
         let (base, mut kinds) = match identifier {
             Identifier::Dns(name) if name.is_wildcard() => {
                 let base = DnsName::parse(name.base()).map_err(Refusal::internal)?;
                 (base.into(), vec![ChallengeType::Dns01])
             }
-            identifier => (identifier.clone(), vec![ChallengeType::Http01]),
+            identifier => (
+                identifier.clone(),
+                vec![ChallengeType::Http01, ChallengeType::TlsAlpn01],
+            ),
         };
         #[cfg(feature = "dns-01")]
         kinds.extend(self.offered_by_dns(identifier));

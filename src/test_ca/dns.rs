@@ -93,14 +93,17 @@ impl Ca {
             .collect())
     }
 
-    /// The addresses of a name, those of IPv6 first, as Let's Encrypt tries them.
-    pub(super) async fn look_up_addresses(&self, name: &str) -> Result<Vec<IpAddr>, Problem> {
-        let mut addresses = Vec::new();
+    /// The address of a name: one of IPv6, if there is any, as Let's Encrypt prefers it.
+    pub(super) async fn look_up_address(&self, name: &str) -> Result<IpAddr, Problem> {
         for record_type in [RecordType::AAAA, RecordType::A] {
             let found = self.look_up(name, record_type).await?;
-            addresses.extend(found.into_iter().filter_map(|data| data.ip_addr()));
+            if let Some(address) = found.iter().find_map(RData::ip_addr) {
+                return Ok(address);
+            }
         }
-        Ok(addresses)
+        let detail =
+            format!("no valid A records found for {name}; no valid AAAA records found for {name}");
+        Err(Problem::new(ProblemType::Dns, detail))
     }
 
     async fn look_up(&self, name: &str, record_type: RecordType) -> Result<Vec<RData>, Problem> {

@@ -5,6 +5,7 @@ mod dns01;
 #[cfg(feature = "dns-01")]
 mod dns_persist;
 mod http01;
+mod tls_alpn01;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -91,23 +92,37 @@ impl Ca {
         Instant::now() + self.settings().validation_timeout.min(MAX_TIMEOUT)
     }
 
-    /// Where the server of a name is: on this machine, whatever the name.
-    fn address(&self, host: &str) -> Result<IpAddr, String> {
+    /// Where the server of a name is: on this machine, whatever the name. A fault of anything but the
+    /// DNS is told by `refuse`.
+    async fn address(
+        &self,
+        host: &str,
+        refuse: impl Fn(String) -> Problem + Send,
+    ) -> Result<IpAddr, Problem> {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let address = match host.parse() {
             Ok(address) => address,
-            Err(_) => {
-                let settings = self.settings();
-                let configured = settings.addresses.get(&host.to_ascii_lowercase());
-                configured.copied().unwrap_or(Ipv4Addr::LOCALHOST.into())
-            }
+            Err(_) => self.address_of_name(host).await?,
         };
         match address.is_loopback() {
             true => Ok(address),
-            false => Err(format!(
+            false => Err(refuse(format!(
                 "{address} is not a loopback address, and this CA asks no others"
-            )),
+            ))),
         }
+    }
+
+    async fn address_of_name(&self, name: &str) -> Result<IpAddr, Problem> {
+        let configured = self
+            .settings()
+            .addresses
+            .get(&name.to_ascii_lowercase())
+            .copied();
+        #[cfg(feature = "dns-01")]
+        if configured.is_none() && self.settings().dns.resolver.is_some() {
+            return self.look_up_address(name).await;
+        }
+        Ok(configured.unwrap_or(Ipv4Addr::LOCALHOST.into()))
     }
 }
 
@@ -132,6 +147,7 @@ impl Attempt {
                 let label = dns01::account_label(&self.account);
                 dns01::validate(&self, &label, ca).await
             }
+            ChallengeType::TlsAlpn01 => tls_alpn01::validate(&self, ca).await,
             _ => Err(Problem::new(
                 ProblemType::Dns,
                 "this CA has no resolver, so it can't validate by DNS",
