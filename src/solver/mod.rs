@@ -7,6 +7,8 @@
 //! | [`Http01Webroot`] | http-01 | a host whose web server serves files from a directory |
 //! | [`Dns01`] | dns-01, dns-account-01 | wildcards; names whose servers CAs can't reach |
 //! | [`DnsPersist01`] | dns-persist-01 | a TXT record that is published once and stays |
+//! | [`TlsAlpn01Resolver`] | tls-alpn-01 | a program whose own rustls server is on port 443 |
+//! | [`TlsAlpn01Server`] | tls-alpn-01 | a program that may listen on port 443 itself |
 //!
 //! [`SelfCheck`] fetches what an http-01 solver presents as the CA will, before the CA does.
 //!
@@ -17,9 +19,13 @@ mod account_context;
 mod dns;
 #[cfg(feature = "http-01")]
 mod http01;
+#[cfg(any(feature = "http-01", feature = "tls-alpn-01"))]
+mod listeners;
 mod presentation;
 #[cfg(any(feature = "dns-01", feature = "http-01"))]
 pub(crate) mod special_address;
+#[cfg(feature = "tls-alpn-01")]
+mod tls_alpn01;
 
 use async_trait::async_trait;
 
@@ -35,6 +41,10 @@ pub use self::http01::{
     RedirectFault, SelfCheck, SelfCheckError, SelfCheckFailure, SelfCheckFault, SelfChecked,
 };
 pub use self::presentation::Presentation;
+#[cfg(feature = "tls-alpn-01")]
+pub use self::tls_alpn01::{
+    TlsAlpn01BindError, TlsAlpn01Error, TlsAlpn01Resolver, TlsAlpn01Server, TlsAlpn01SetupError,
+};
 use crate::error::BoxError;
 pub use crate::protocol::{ChallengeResponse, InvalidChallengeResponse};
 use crate::protocol::{ChallengeType, Identifier};

@@ -113,28 +113,43 @@ impl Ca {
         Ok(id)
     }
 
-    /// Makes a pending authorization with its challenge.
+    /// Makes a pending authorization with its challenges.
     pub(super) fn new_authorization(
         &self,
         state: &mut State,
         account: u64,
         identifier: &Identifier,
     ) -> Result<u64, Refusal> {
-        // §8.3, §8.4: only DNS can prove control of a wildcard. All that can be validated here is
-        // http-01, and a challenge that can only fail is kept from those who have a choice.
-        let (base, kind) = match identifier {
+        // §8.3, §8.4: only DNS can prove control of a wildcard. A challenge that can only fail here
+        // is kept from those who have a choice.
+        #[cfg_attr(not(feature = "dns-01"), expect(unused_mut))]
+        let (base, mut kinds) = match identifier {
             Identifier::Dns(name) if name.is_wildcard() => {
                 let base = DnsName::parse(name.base()).map_err(Refusal::internal)?;
-                (base.into(), ChallengeType::Dns01)
+                (base.into(), vec![ChallengeType::Dns01])
             }
-            identifier => (identifier.clone(), ChallengeType::Http01),
+            identifier => (
+                identifier.clone(),
+                vec![ChallengeType::Http01, ChallengeType::TlsAlpn01],
+            ),
         };
-        let url = self.url(Route::Challenge(state.challenges.next_id()));
-        let token = self.random.token::<32>()?;
-        let challenge = state.challenges.insert(StoredChallenge {
-            authorization: state.authorizations.next_id(),
-            object: Challenge::pending(kind, url.map_err(Refusal::internal)?, Some(token)),
-        });
+        #[cfg(feature = "dns-01")]
+        kinds.extend(self.offered_by_dns(identifier));
+        let mut challenges = Vec::new();
+        for kind in kinds {
+            let url = self.url(Route::Challenge(state.challenges.next_id()));
+            let url = url.map_err(Refusal::internal)?;
+            let mut object = Challenge::pending(kind, url, None);
+            match object.kind {
+                #[cfg(feature = "dns-01")]
+                ChallengeType::DnsPersist01 => object.other = self.persist_members(account)?,
+                _ => object.raw_token = Some(self.random.token::<32>()?),
+            }
+            challenges.push(state.challenges.insert(StoredChallenge {
+                authorization: state.authorizations.next_id(),
+                object,
+            }));
+        }
 
         let mut object = Authorization::pending(base, identifier.is_wildcard(), Vec::new());
         object.expires = SystemTime::now().checked_add(WEEK);
@@ -142,7 +157,7 @@ impl Ca {
             account,
             is_pre_authorization: false,
             orders: Vec::new(),
-            challenges: vec![challenge],
+            challenges,
             object,
         }))
     }

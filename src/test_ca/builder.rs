@@ -8,6 +8,8 @@ use tokio::net::TcpListener;
 
 use super::TestCa;
 use super::ca::Ca;
+#[cfg(feature = "dns-01")]
+use super::dns::DnsPersist;
 use super::issuer::Issuer;
 use super::nonces::Nonces;
 use super::random::Random;
@@ -121,11 +123,35 @@ impl TestCaBuilder {
         self
     }
 
+    /// The port at which tls-alpn-01 challenges are validated, in place of 443. By default 5001.
+    pub fn tls_alpn01_port(mut self, port: u16) -> Self {
+        self.settings.tls_alpn01_port = port;
+        self
+    }
+
     /// The address at which a DNS name is validated: a loopback address, or else validation fails.
     ///
     /// By default every name has the address 127.0.0.1.
     pub fn resolve(mut self, name: impl AsRef<str>, address: IpAddr) -> Self {
         self.settings.resolve(name.as_ref(), address);
+        self
+    }
+
+    /// The name server that the CA asks, which has to look things up for others where a name leads to
+    /// another server's zone. A loopback address, or else validation fails.
+    ///
+    /// With one, the CA offers dns-01 and dns-account-01, and validates them. By default it has none,
+    /// and offers dns-01 for wildcards only, which can but fail.
+    #[cfg(feature = "dns-01")]
+    pub fn resolver(mut self, address: SocketAddr) -> Self {
+        self.settings.dns.resolver = Some(address);
+        self
+    }
+
+    /// Offers dns-persist-01, too, in this version, where there is a [resolver](Self::resolver).
+    #[cfg(feature = "dns-01")]
+    pub fn dns_persist(mut self, version: DnsPersist) -> Self {
+        self.settings.dns.persist = Some(version);
         self
     }
 
