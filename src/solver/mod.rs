@@ -13,6 +13,7 @@ mod account_context;
 mod dns;
 #[cfg(feature = "http-01")]
 mod http01;
+mod leftover;
 mod presentation;
 
 use async_trait::async_trait;
@@ -24,6 +25,7 @@ pub use self::dns::{DnsProvider, TxtRecord};
 pub use self::http01::{
     Http01BindError, Http01Body, Http01Error, Http01Responder, Http01Server, Http01Webroot,
 };
+pub use self::leftover::Leftover;
 pub use self::presentation::Presentation;
 use crate::error::BoxError;
 pub use crate::protocol::{ChallengeResponse, InvalidChallengeResponse};

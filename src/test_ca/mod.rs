@@ -115,7 +115,8 @@
 //!
 //! # What it has
 //!
-//! All of RFC 8555, but of challenges the type http-01 only; IP identifiers (RFC 8738), renewal
+//! All of RFC 8555, but of challenges the type http-01 only, and those that a test [validates by
+//! itself](CustomChallenge); IP identifiers (RFC 8738), renewal
 //! information (RFC 9773), profiles (draft-ietf-acme-profiles), subdomains (RFC 9444), certificates
 //! that renew by themselves (RFC 8739) and revocation lists (RFC 5280). Nothing expires but
 //! certificates, their renewal, and rate limits.
@@ -128,6 +129,7 @@ mod builder;
 mod ca;
 mod certificates;
 mod crl;
+mod custom_challenge;
 mod dates;
 mod directory;
 mod external_accounts;
@@ -156,6 +158,7 @@ mod tests;
 mod validation;
 
 pub use self::builder::{StartError, TestCaBuilder};
+pub use self::custom_challenge::{ChallengeAttempt, CustomChallenge};
 pub use self::log::LoggedRequest;
 pub use self::rate_limits::RateLimit;
 pub use self::route::ResourceKind;

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, SystemTime};
 
 use super::auto_renewal::AutoRenewalSettings;
+use super::custom_challenge::CustomChallenge;
 use super::profiles::Profiles;
 use super::rate_limits::RateLimits;
 use super::renewal_info::RenewalSettings;
@@ -18,6 +19,7 @@ pub(super) struct Settings {
     pub(super) bad_chain: Option<BadChain>,
     pub(super) blocked: BTreeSet<String>,
     pub(super) certificate_lifetime: Duration,
+    pub(super) custom_challenges: Vec<CustomChallenge>,
     pub(super) external_accounts: BTreeMap<String, MacKey>,
     pub(super) honours_dates: bool,
     pub(super) http01_port: u16,
@@ -44,6 +46,7 @@ impl Default for Settings {
             bad_chain: None,
             blocked: BTreeSet::new(),
             certificate_lifetime: Duration::from_secs(90 * 24 * 3_600),
+            custom_challenges: Vec::new(),
             external_accounts: BTreeMap::new(),
             honours_dates: false,
             http01_port: 5002,
