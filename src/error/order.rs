@@ -181,6 +181,8 @@ pub struct ValidationFailure {
     pub order: Url,
     /// The identifiers that failed.
     pub failures: Vec<FailedAuthorization>,
+    /// The authorizations that the CA had not come to an end with.
+    pub(crate) pending: Vec<Url>,
 }
 
 impl ValidationFailure {

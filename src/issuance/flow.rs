@@ -1,7 +1,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
 use super::choice::{Candidate, Choice};
@@ -9,12 +9,15 @@ use super::event::{Event, Observer};
 use super::presented::{CleanUp, Presented};
 use super::proof::Proof;
 use crate::account::Account;
+use crate::authorization::Authorization;
 use crate::certificate::Certificate;
 use crate::error::{
     BoxError, Error, IssuanceFailure, Operation, SolverFailure, SolverStep, Timeout,
+    ValidationFailure,
 };
 use crate::order::{Order, OrderBuilder, Replacement};
 use crate::protocol::{Identifier, OrderStatus, Problem};
+use crate::session::Pace;
 use crate::solver::{AccountContext, ChallengeSolver, Leftover};
 use crate::x509::{ChainChoice, Csr};
 
@@ -134,6 +137,9 @@ pub(super) struct Attempts<'a> {
 }
 
 impl Attempts<'_> {
+    /// Validation of one name takes CAs some seconds, and begins for all names at once.
+    const LONGEST_SETTLING: Duration = Duration::from_secs(30);
+
     async fn make(&self) -> Result<(Order, CleanUp), Error> {
         let flow = self.flow;
         // What one order leaves out, the next one leaves out too.
@@ -312,9 +318,43 @@ impl Attempts<'_> {
             })))
         })?;
         let left = self.deadline.saturating_duration_since(Instant::now());
-        order.wait_ready_within(left).await?;
-        self.emit(&Event::Validated { order });
-        Ok(())
+        match order.wait_ready_within(left).await {
+            Ok(()) => {
+                self.emit(&Event::Validated { order });
+                Ok(())
+            }
+            Err(Error::ValidationFailed(failure)) => {
+                let failure = self.settled(*failure).await;
+                Err(Error::ValidationFailed(Box::new(failure)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until the CA has come to an end with the other authorizations of an order that failed.
+    /// Till then their answers have to stay, and it is not known which of them fail, too.
+    async fn settled(&self, mut failure: ValidationFailure) -> ValidationFailure {
+        let longest = Instant::now() + Self::LONGEST_SETTLING;
+        let mut pace = Pace::until(longest.min(self.deadline));
+        while !failure.pending.is_empty() {
+            let Some(pause) = pace.pause(None, Instant::now()) else {
+                break;
+            };
+            sleep(pause).await;
+            let account = &self.flow.account;
+            let looks = std::mem::take(&mut failure.pending).into_iter();
+            let looks = looks.map(|url| Authorization::fetch(account.clone(), url));
+            let Ok(looks) = account.client().side_by_side(looks.collect()).await else {
+                break;
+            };
+            for authorization in looks {
+                failure.failures.extend(authorization.failure());
+                if authorization.is_being_validated() {
+                    failure.pending.push(authorization.url().clone());
+                }
+            }
+        }
+        failure
     }
 
     /// Takes a solver that failed out of the choice. One whose check failed can't solve any type.

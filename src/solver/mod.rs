@@ -5,6 +5,8 @@
 //! | [`Http01Server`] | http-01 | a program that may listen on port 80 itself |
 //! | [`Http01Responder`] | http-01 | a program whose own HTTP server is on port 80 |
 //! | [`Http01Webroot`] | http-01 | a host whose web server serves files from a directory |
+//! | [`TlsAlpn01Resolver`] | tls-alpn-01 | a program whose own rustls server is on port 443 |
+//! | [`TlsAlpn01Server`] | tls-alpn-01 | a program that may listen on port 443 itself |
 //!
 //! Anything else is a [`ChallengeSolver`] of the application's own.
 
@@ -14,7 +16,11 @@ mod dns;
 #[cfg(feature = "http-01")]
 mod http01;
 mod leftover;
+#[cfg(any(feature = "http-01", feature = "tls-alpn-01"))]
+mod listeners;
 mod presentation;
+#[cfg(feature = "tls-alpn-01")]
+mod tls_alpn01;
 
 use async_trait::async_trait;
 
@@ -27,6 +33,10 @@ pub use self::http01::{
 };
 pub use self::leftover::Leftover;
 pub use self::presentation::Presentation;
+#[cfg(feature = "tls-alpn-01")]
+pub use self::tls_alpn01::{
+    TlsAlpn01BindError, TlsAlpn01Error, TlsAlpn01Resolver, TlsAlpn01Server, TlsAlpn01SetupError,
+};
 use crate::error::BoxError;
 pub use crate::protocol::{ChallengeResponse, InvalidChallengeResponse};
 use crate::protocol::{ChallengeType, Identifier};

@@ -117,34 +117,40 @@ impl Ca {
         account: u64,
         identifier: &Identifier,
     ) -> Result<u64, Refusal> {
-        // §8.3, §8.4: only DNS can prove control of a wildcard.
-        let (base, own) = match identifier {
+        // §8.3, §8.4: only DNS can prove control of a wildcard. A challenge that can only fail here
+        // is kept from those who have a choice.
+        let (base, kinds) = match identifier {
             Identifier::Dns(name) if name.is_wildcard() => {
                 let base = DnsName::parse(name.base()).map_err(Refusal::internal)?;
-                (base.into(), ChallengeType::Dns01)
+                (base.into(), &[ChallengeType::Dns01][..])
             }
-            identifier => (identifier.clone(), ChallengeType::Http01),
+            identifier => (
+                identifier.clone(),
+                &[ChallengeType::Http01, ChallengeType::TlsAlpn01][..],
+            ),
         };
         let mut customs = self.settings().custom_challenges.clone();
         customs.retain(|custom| custom.kind().can_validate(identifier));
+        let has_own = |kind: &ChallengeType| match kind {
+            ChallengeType::Dns01 => customs.is_empty(),
+            kind => customs.iter().all(|custom| custom.kind() != kind),
+        };
+
         let authorization = state.authorizations.next_id();
         let mut challenges = Vec::new();
-        // All that can be validated here is http-01, and a challenge that can only fail is kept from
-        // those who have a choice.
-        let replaced = customs.iter().any(|custom| *custom.kind() == own);
-        if !replaced && (own == ChallengeType::Http01 || customs.is_empty()) {
-            let (url, token) = self.challenge_basis(state)?;
+        let mut add = |state: &mut State, object| {
             challenges.push(state.challenges.insert(StoredChallenge {
                 authorization,
-                object: Challenge::pending(own, url, Some(token)),
+                object,
             }));
+        };
+        for kind in kinds.iter().filter(|kind| has_own(kind)) {
+            let (url, token) = self.challenge_basis(state)?;
+            add(state, Challenge::pending(kind.clone(), url, Some(token)));
         }
-        for custom in customs {
+        for custom in &customs {
             let (url, token) = self.challenge_basis(state)?;
-            challenges.push(state.challenges.insert(StoredChallenge {
-                authorization,
-                object: custom.offer(url, token),
-            }));
+            add(state, custom.offer(url, token));
         }
 
         let mut object = Authorization::pending(base, identifier.is_wildcard(), Vec::new());

@@ -122,6 +122,12 @@ impl TestCaBuilder {
         self
     }
 
+    /// The port at which tls-alpn-01 challenges are validated, in place of 443. By default 5001.
+    pub fn tls_alpn01_port(mut self, port: u16) -> Self {
+        self.settings.tls_alpn01_port = port;
+        self
+    }
+
     /// The address at which a DNS name is validated: a loopback address, or else validation fails.
     ///
     /// By default every name has the address 127.0.0.1.

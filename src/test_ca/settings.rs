@@ -33,6 +33,7 @@ pub(super) struct Settings {
     pub(super) pre_authorizes: bool,
     pub(super) reuses_authorizations: bool,
     pub(super) terms_of_service: String,
+    pub(super) tls_alpn01_port: u16,
     pub(super) validation: Validation,
     pub(super) validation_timeout: Duration,
 }
@@ -60,6 +61,7 @@ impl Default for Settings {
             retry_after: Some(RetryAfter::Seconds(1)),
             reuses_authorizations: false,
             terms_of_service: TERMS_OF_SERVICE.to_owned(),
+            tls_alpn01_port: 5001,
             validation: Validation::BeforeNextLook,
             validation_timeout: Duration::from_secs(5),
         }

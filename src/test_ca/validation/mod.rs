@@ -1,6 +1,7 @@
 //! The validation of challenges, done as a CA does it: by asking the name's own server.
 
 mod http01;
+mod tls_alpn01;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -83,6 +84,7 @@ impl Attempt {
     async fn run(self, ca: &Ca) -> Result<(), Problem> {
         match self.kind {
             ChallengeType::Http01 => http01::validate(&self, ca).await,
+            ChallengeType::TlsAlpn01 => tls_alpn01::validate(&self, ca).await,
             _ => Err(Problem::new(
                 ProblemType::Dns,
                 "this CA has no resolver, so it can't validate by DNS",
