@@ -19,6 +19,7 @@ mod account_context;
 mod dns;
 #[cfg(feature = "http-01")]
 mod http01;
+mod leftover;
 #[cfg(any(feature = "http-01", feature = "tls-alpn-01"))]
 mod listeners;
 mod presentation;
@@ -40,6 +41,7 @@ pub use self::http01::{
     Http01BindError, Http01Body, Http01Error, Http01Responder, Http01Server, Http01Webroot,
     RedirectFault, SelfCheck, SelfCheckError, SelfCheckFailure, SelfCheckFault, SelfChecked,
 };
+pub use self::leftover::Leftover;
 pub use self::presentation::Presentation;
 #[cfg(feature = "tls-alpn-01")]
 pub use self::tls_alpn01::{

@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 
 use super::TestCa;
 use super::ca::Ca;
+use super::custom_challenge::CustomChallenge;
 #[cfg(feature = "dns-01")]
 use super::dns::DnsPersist;
 use super::issuer::Issuer;
@@ -177,6 +178,16 @@ impl TestCaBuilder {
     /// `None` to send none. By default 1 second.
     pub fn retry_after(mut self, retry_after: impl Into<Option<RetryAfter>>) -> Self {
         self.settings.retry_after = retry_after.into();
+        self
+    }
+
+    /// Offers a type of challenge that the test validates by itself; of two of the same type, the
+    /// last. One of the CA's own types takes the place of that: with a `dns-01`, wildcards can be
+    /// validated.
+    pub fn challenge(mut self, challenge: CustomChallenge) -> Self {
+        let challenges = &mut self.settings.custom_challenges;
+        challenges.retain(|other| other.kind() != challenge.kind());
+        challenges.push(challenge);
         self
     }
 

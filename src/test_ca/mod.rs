@@ -117,10 +117,11 @@
 //!
 //! # What it has
 //!
-//! All of RFC 8555, but of its challenges the type http-01 only; tls-alpn-01 (RFC 8737); IP
-//! identifiers (RFC 8738), renewal information (RFC 9773), profiles (draft-ietf-acme-profiles),
-//! subdomains (RFC 9444), certificates that renew by themselves (RFC 8739) and revocation lists
-//! (RFC 5280). Nothing expires but certificates, their renewal, and rate limits.
+//! All of RFC 8555, but of its challenges the type http-01 only; tls-alpn-01 (RFC 8737); challenges
+//! that the test [validates by itself](CustomChallenge); IP identifiers (RFC 8738), renewal
+//! information (RFC 9773), profiles (draft-ietf-acme-profiles), subdomains (RFC 9444), certificates
+//! that renew by themselves (RFC 8739) and revocation lists (RFC 5280). Nothing expires but
+//! certificates, their renewal, and rate limits.
 
 mod accounts;
 mod alternate_chains;
@@ -130,6 +131,7 @@ mod builder;
 mod ca;
 mod certificates;
 mod crl;
+mod custom_challenge;
 mod dates;
 mod directory;
 #[cfg(feature = "dns-01")]
@@ -160,6 +162,7 @@ mod tests;
 mod validation;
 
 pub use self::builder::{StartError, TestCaBuilder};
+pub use self::custom_challenge::{ChallengeAttempt, CustomChallenge};
 #[cfg(feature = "dns-01")]
 pub use self::dns::DnsPersist;
 pub use self::log::LoggedRequest;

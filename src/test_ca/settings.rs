@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, SystemTime};
 
 use super::auto_renewal::AutoRenewalSettings;
+use super::custom_challenge::CustomChallenge;
 #[cfg(feature = "dns-01")]
 use super::dns::DnsSettings;
 use super::profiles::Profiles;
@@ -20,6 +21,7 @@ pub(super) struct Settings {
     pub(super) bad_chain: Option<BadChain>,
     pub(super) blocked: BTreeSet<String>,
     pub(super) certificate_lifetime: Duration,
+    pub(super) custom_challenges: Vec<CustomChallenge>,
     #[cfg(feature = "dns-01")]
     pub(super) dns: DnsSettings,
     pub(super) external_accounts: BTreeMap<String, MacKey>,
@@ -49,6 +51,7 @@ impl Default for Settings {
             bad_chain: None,
             blocked: BTreeSet::new(),
             certificate_lifetime: Duration::from_secs(90 * 24 * 3_600),
+            custom_challenges: Vec::new(),
             #[cfg(feature = "dns-01")]
             dns: DnsSettings::default(),
             external_accounts: BTreeMap::new(),
