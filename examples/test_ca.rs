@@ -60,7 +60,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     println!("Directory: {directory}");
     println!("Root:      {root}");
     println!("http-01:   validated at port {port} of this machine, whatever the name");
-    println!("tls-alpn-01 at port {}", arguments.tls_port);
+    println!("tls-alpn-01: validated at port {}", arguments.tls_port);
     if let Some(url) = ca.crl_url() {
         println!("CRL:       {url}");
     }
