@@ -41,6 +41,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let mut builder = TestCa::builder()
         .bind(arguments.listen)
         .http01_port(arguments.http_port)
+        .tls_alpn01_port(arguments.tls_port)
         .alternate_chains(arguments.alternate_chains)
         .crl(arguments.crl);
     for (kid, key) in arguments.external_accounts {
@@ -59,6 +60,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     println!("Directory: {directory}");
     println!("Root:      {root}");
     println!("http-01:   validated at port {port} of this machine, whatever the name");
+    println!("tls-alpn-01: validated at port {}", arguments.tls_port);
     if let Some(url) = ca.crl_url() {
         println!("CRL:       {url}");
     }
@@ -85,6 +87,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
 struct Arguments {
     listen: SocketAddr,
     http_port: u16,
+    tls_port: u16,
     root_out: PathBuf,
     alternate_chains: usize,
     crl: bool,
@@ -98,6 +101,7 @@ impl Arguments {
         let mut arguments = Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 14000)),
             http_port: 5002,
+            tls_port: 5001,
             root_out: PathBuf::from("root.pem"),
             alternate_chains: 0,
             crl: false,
@@ -117,6 +121,7 @@ impl Arguments {
             match flag.as_str() {
                 "--listen" => arguments.listen = value?.parse()?,
                 "--http-port" => arguments.http_port = value?.parse()?,
+                "--tls-port" => arguments.tls_port = value?.parse()?,
                 "--root-out" => arguments.root_out = value?.into(),
                 "--alternate-chains" => arguments.alternate_chains = value?.parse()?,
                 "--external-account" => {
@@ -148,6 +153,7 @@ Usage: test_ca [FLAG VALUE]...
 
   --listen ADDRESS:PORT       where to listen, on loopback only (127.0.0.1:14000)
   --http-port PORT            the port at which http-01 challenges are validated (5002)
+  --tls-port PORT             the port at which tls-alpn-01 challenges are validated (5001)
   --root-out FILE             the file that the root certificate is written to (root.pem)
   --external-account KID:KEY  an external account, with its MAC key as base64url; once there is
                               one, new accounts need a binding

@@ -57,7 +57,11 @@ async fn a_server_of_its_own_proves_a_name_and_addresses() {
         &["::1"],
         &["bücher.example", "two.example", "127.0.0.1", "::1"],
     ] {
-        let issued = account.issue(names).solver(solver.clone()).await.unwrap();
+        let issued = account
+            .issue(names.iter().copied())
+            .solver(solver.clone())
+            .await
+            .unwrap();
         let expected = names.iter().map(|name| name.parse().unwrap()).collect();
         assert_eq!(issued.chain().identifiers(), &expected);
     }
@@ -111,6 +115,12 @@ async fn a_solver_that_nobody_asks_is_told_in_the_words_of_the_ca() {
         panic!("{error:?}");
     };
     assert_eq!(identifier.to_string(), "one.example");
-    assert_eq!(problem.kind, ProblemType::Connection);
+    // Where Boulder says `connection`.
+    assert_eq!(problem.kind, ProblemType::Unauthorized);
+    let detail = problem.detail.as_deref().unwrap_or_default();
+    assert!(
+        detail.contains("Failed to connect to 127.0.0.1:"),
+        "{detail}"
+    );
     assert!(error.to_string().contains("tls-alpn-01"), "{error}");
 }

@@ -67,10 +67,9 @@ use crate::solver::{ChallengeSolver, Presentation};
 /// assert!(config.alpn_protocols.iter().any(|name| name == b"acme-tls/1"));
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TlsAlpn01Resolver {
     live: Arc<LiveCertificates>,
-    /// Never this type itself, which has no way to be put here but through a caller's own wrapping.
     own: Arc<dyn ResolvesServerCert>,
 }
 
@@ -92,6 +91,9 @@ impl TlsAlpn01Resolver {
 
     /// Puts a new resolver before the certificates of a server's configuration, and `acme-tls/1`
     /// behind its protocols. What comes back is the solver.
+    ///
+    /// Once is enough, whatever the number of issuances: clones of the one solver go to all of them.
+    /// A second one would stand before the first, and answer in its place.
     ///
     /// # Errors
     ///
@@ -215,6 +217,15 @@ impl ResolvesServerCert for TlsAlpn01Resolver {
                 None
             }
         }
+    }
+}
+
+impl fmt::Debug for TlsAlpn01Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The server's own certificates are its own affair, and so are their keys.
+        f.debug_struct("TlsAlpn01Resolver")
+            .field("live", &self.live)
+            .finish_non_exhaustive()
     }
 }
 

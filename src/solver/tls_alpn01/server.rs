@@ -209,3 +209,62 @@ async fn serve_connection(stream: TcpStream, acceptor: TlsAcceptor) {
         Err(error) => debug!(%error, "tls-alpn-01 handshake failed"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::time;
+
+    use super::*;
+    use crate::solver::listeners::{CONNECTION_TIMEOUT, MAX_CONNECTIONS};
+
+    /// The clock is paused: it jumps to the deadline once nothing else is left to do.
+    #[tokio::test(start_paused = true)]
+    async fn ends_a_slow_handshake() {
+        let server = TlsAlpn01Server::bind("127.0.0.1:0").await.unwrap();
+        // Nothing, and the beginning of a record.
+        for sent in [&b""[..], b"\x16\x03\x01\x00"] {
+            let started = time::Instant::now();
+            let mut client = TcpStream::connect(server.local_addrs()[0]).await.unwrap();
+            client.write_all(sent).await.unwrap();
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.unwrap();
+            assert_eq!(answer, b"", "{sent:?}");
+            assert!(started.elapsed() >= CONNECTION_TIMEOUT, "{sent:?}");
+        }
+    }
+
+    /// The clock is paused, as above.
+    #[tokio::test(start_paused = true)]
+    async fn comes_back_when_all_connections_were_taken() {
+        let server = TlsAlpn01Server::bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addrs()[0];
+        let mut idle = Vec::new();
+        for _ in 0..=MAX_CONNECTIONS {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+        // A fatal alert, since this is not TLS.
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer.first(), Some(&0x15), "{answer:?}");
+    }
+
+    #[test]
+    fn hints_at_what_to_do() {
+        let hint = |kind, port| {
+            let address = (Ipv4Addr::UNSPECIFIED, port).into();
+            let source = io::Error::from(kind);
+            TlsAlpn01BindError::Listen { address, source }.to_string()
+        };
+        let in_use = hint(io::ErrorKind::AddrInUse, 443);
+        assert!(in_use.contains("0.0.0.0:443"), "{in_use}");
+        assert!(in_use.contains("TlsAlpn01Resolver"), "{in_use}");
+        let denied = io::ErrorKind::PermissionDenied;
+        assert!(hint(denied, 443).contains("CAP_NET_BIND_SERVICE"));
+        assert!(!hint(denied, 8443).contains("CAP_NET_BIND_SERVICE"));
+    }
+}
