@@ -33,6 +33,7 @@ use certwright::{Account, BoxError, Client, Error, Replacement, Retry};
 use serde::Serialize;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Barrier;
 
 /// TXT records, as a DNS server has them.
 #[derive(Clone, Default)]
@@ -385,6 +386,41 @@ async fn the_same_order_goes_on_where_the_ca_was_not_asked() {
         assert_eq!(cleaned.count(), 2);
         assert!(issued.leftovers().is_empty());
     }
+}
+
+/// Waits until all of an order's challenges are waited for.
+struct Gathering(Barrier, ZoneSolver);
+
+#[async_trait::async_trait]
+impl ChallengeSolver for Gathering {
+    fn can_solve(&self, identifier: &Identifier, kind: &ChallengeType) -> bool {
+        self.1.can_solve(identifier, kind)
+    }
+
+    async fn present(&self, presentation: &Presentation) -> Result<(), BoxError> {
+        self.1.present(presentation).await
+    }
+
+    async fn wait(&self, _presentation: &Presentation) -> Result<(), BoxError> {
+        self.0.wait().await;
+        Ok(())
+    }
+
+    async fn clean_up(&self, presentation: &Presentation) -> Result<(), BoxError> {
+        self.1.clean_up(presentation).await
+    }
+}
+
+#[tokio::test]
+async fn all_waits_are_one() {
+    // More than the client has requests under way at once.
+    const NAMES: usize = 40;
+    let setup = setup(|ca| ca).await;
+    let names: Vec<_> = (0..NAMES).map(|n| format!("name-{n}.example")).collect();
+    let solver = Gathering(Barrier::new(NAMES), setup.zone.solver());
+    let issuance = setup.account.issue(names).solver(solver);
+    // Were some of them to wait for others to end, none would.
+    issuance.await.unwrap();
 }
 
 #[tokio::test]

@@ -373,6 +373,7 @@ async fn a_failed_challenge_is_final() {
     let error = account
         .issue(["a.example"])
         .solver(Idle::default())
+        .max_orders(1)
         .await
         .unwrap_err();
     assert_eq!(

@@ -186,6 +186,14 @@ pub struct ValidationFailure {
 }
 
 impl ValidationFailure {
+    pub(crate) fn new(order: Url, failures: Vec<FailedAuthorization>) -> Self {
+        Self {
+            order,
+            failures,
+            pending: Vec::new(),
+        }
+    }
+
     fn told(&self) -> String {
         let failures: Vec<_> = self
             .failures

@@ -196,7 +196,76 @@ fn may_be_the_solvers(problem: &Problem) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use async_trait::async_trait;
+
     use super::*;
+    use crate::error::BoxError;
+    use crate::solver::Presentation;
+
+    /// Says yes to these types, whatever the identifier.
+    struct Eager(&'static [ChallengeType]);
+
+    #[async_trait]
+    impl ChallengeSolver for Eager {
+        fn can_solve(&self, _identifier: &Identifier, kind: &ChallengeType) -> bool {
+            self.0.contains(kind)
+        }
+
+        async fn present(&self, _presentation: &Presentation) -> Result<(), BoxError> {
+            Ok(())
+        }
+
+        async fn clean_up(&self, _presentation: &Presentation) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn takes_the_first_solver_for_what_the_protocol_allows() {
+        use ChallengeType::{Dns01, Http01, TlsAlpn01};
+
+        let choice = Choice::new(vec![
+            Arc::new(Eager(&[Http01, TlsAlpn01])),
+            Arc::new(Eager(&[Dns01, Http01])),
+        ]);
+        let chosen = |identifier: &Identifier| {
+            let candidate = choice.candidate(identifier)?;
+            Some((candidate.index, candidate.kind))
+        };
+        // A CA may offer anything, in any order.
+        let offers = [
+            [Http01, Dns01, TlsAlpn01],
+            [Dns01, TlsAlpn01, Http01],
+            [TlsAlpn01, Http01, Dns01],
+        ];
+        let [name, wildcard, address]: [Identifier; 3] =
+            ["example.com", "*.example.com", "192.0.2.1"].map(|text| text.parse().unwrap());
+        for offered in offers {
+            for identifier in [&name, &wildcard, &address] {
+                choice.offer(identifier, offered.to_vec());
+            }
+            assert_eq!(chosen(&name), Some((0, Http01)));
+            assert_eq!(chosen(&wildcard), Some((1, Dns01)));
+            assert_eq!(chosen(&address), Some((0, Http01)));
+        }
+
+        // What failed for one identifier is taken for others still.
+        let mut tried = Vec::new();
+        while let Some(candidate) = choice.candidate(&name) {
+            tried.push((candidate.index, candidate.kind.clone()));
+            choice.rule_out(&name, &candidate);
+        }
+        assert_eq!(
+            tried,
+            [(0, Http01), (0, TlsAlpn01), (1, Http01), (1, Dns01)]
+        );
+        let candidate = choice.candidate(&address).unwrap();
+        choice.rule_out_solver(&address, &candidate);
+        assert_eq!(chosen(&address), Some((1, Http01)));
+        choice.offer(&address, vec![Dns01]);
+        assert_eq!(chosen(&address), None);
+        assert_eq!(chosen(&wildcard), Some((1, Dns01)));
+    }
 
     #[test]
     fn another_solver_does_not_help_against_the_cas_policy() {

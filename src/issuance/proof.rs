@@ -8,7 +8,7 @@ use super::flow::Attempts;
 use super::presented::Presented;
 use crate::authorization::Authorization;
 use crate::challenge::Challenge;
-use crate::error::{BoxError, Error, Operation, SolverFailure, SolverStep};
+use crate::error::{BoxError, Error, Operation, SolverFailure, SolverStep, ValidationFailure};
 use crate::order::Order;
 use crate::protocol::{AuthorizationStatus, ChallengeResponse};
 use crate::solver::Presentation;
@@ -52,9 +52,27 @@ impl Proof<'_> {
         self.tell_ready(&prepared).await
     }
 
-    /// A task for each authorization that is not valid yet.
+    /// A task for each authorization that is not valid yet. Of one that is dead, no challenge can be
+    /// solved any more.
     fn tasks(&self, authorizations: Vec<Authorization>) -> Result<Vec<Task>, Error> {
         let choice = &self.attempts.choice;
+        let dead = |authorization: &&Authorization| {
+            matches!(
+                authorization.status(),
+                AuthorizationStatus::Deactivated
+                    | AuthorizationStatus::Expired
+                    | AuthorizationStatus::Invalid
+                    | AuthorizationStatus::Revoked
+            )
+        };
+        let dead = authorizations.iter().filter(dead);
+        let failures: Vec<_> = dead.filter_map(Authorization::failure).collect();
+        if !failures.is_empty() {
+            let order = self.order.url().clone();
+            let failure = ValidationFailure::new(order, failures);
+            return Err(Error::ValidationFailed(Box::new(failure)));
+        }
+
         let mut tasks = Vec::new();
         for authorization in authorizations {
             let identifier = authorization.identifier();

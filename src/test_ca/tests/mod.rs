@@ -5,6 +5,7 @@ mod alternate_chains;
 mod auto_renewal;
 mod client;
 mod crl;
+mod custom_challenges;
 mod dates;
 mod external_accounts;
 mod handle;
