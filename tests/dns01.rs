@@ -558,6 +558,19 @@ async fn dns_persist_01_takes_a_record_that_is_the_same_for_all_names() {
 }
 
 #[tokio::test]
+async fn an_authorization_may_be_valid_at_once() {
+    let version = DnsPersist::AccountHash;
+    let setup = setup_with(|builder| builder.dns_persist(version).reuse_authorizations(true)).await;
+    setup.publish("example.com", |record| record).await;
+    for challenges in [1, 1] {
+        let issuance = setup.account.issue(["example.com"]).solver(setup.persist());
+        issuance.await.unwrap();
+        // The second order is ready from the start, so no challenge is answered.
+        assert_eq!(setup.ca.count(ResourceKind::Challenge), challenges);
+    }
+}
+
+#[tokio::test]
 async fn without_a_record_that_counts_there_is_no_order() {
     for version in VERSIONS {
         let setup = setup_with(|builder| builder.dns_persist(version)).await;
