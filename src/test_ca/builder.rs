@@ -132,7 +132,8 @@ impl TestCaBuilder {
 
     /// The address at which a DNS name is validated: a loopback address, or else validation fails.
     ///
-    /// By default every name has the address 127.0.0.1.
+    /// By default every name has the address 127.0.0.1, or where there is a resolver, the one that it
+    /// gives.
     pub fn resolve(mut self, name: impl AsRef<str>, address: IpAddr) -> Self {
         self.settings.resolve(name.as_ref(), address);
         self

@@ -117,8 +117,9 @@
 //!
 //! # What it has
 //!
-//! All of RFC 8555, but of its challenges the type http-01 only; tls-alpn-01 (RFC 8737); challenges
-//! that the test [validates by itself](CustomChallenge); IP identifiers (RFC 8738), renewal
+//! All of RFC 8555, of its challenges dns-01 where it has a resolver (with the feature `dns-01`, and
+//! so are dns-account-01 and dns-persist-01); tls-alpn-01 (RFC 8737); challenges that the test
+//! [validates by itself](CustomChallenge); IP identifiers (RFC 8738), renewal
 //! information (RFC 9773), profiles (draft-ietf-acme-profiles), subdomains (RFC 9444), certificates
 //! that renew by themselves (RFC 8739) and revocation lists (RFC 5280). Nothing expires but
 //! certificates, their renewal, and rate limits.
