@@ -27,6 +27,8 @@ mod presentation;
 pub(crate) mod special_address;
 #[cfg(feature = "tls-alpn-01")]
 mod tls_alpn01;
+#[cfg(any(feature = "http-01", all(feature = "dns-01", feature = "tls-alpn-01")))]
+pub(crate) mod unverified_tls;
 
 use async_trait::async_trait;
 
