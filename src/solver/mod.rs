@@ -15,12 +15,26 @@ mod http01;
 
 use async_trait::async_trait;
 
+#[cfg(feature = "acme-dns")]
+pub use self::dns::{AcmeDns, AcmeDnsAccount, AcmeDnsError, InvalidAcmeDnsAccounts};
 #[cfg(feature = "dns-01")]
-pub use self::dns::{DnsProvider, TxtRecord};
+pub use self::dns::{
+    DnsProgram, DnsProgramError, DnsProvider, ManualDns, ManualDnsError, ManualDnsStep, TxtRecord,
+};
+#[cfg(feature = "dns-update")]
+pub use self::dns::{DnsUpdate, DnsUpdateError, DnsUpdateFault};
+#[cfg(feature = "rfc2136")]
+pub use self::dns::{
+    InvalidNameServer, InvalidTsigKey, Rfc2136, Rfc2136Error, Rfc2136Fault, TsigAlgorithm, TsigKey,
+};
 #[cfg(feature = "http-01")]
 pub use self::http01::{
     Http01BindError, Http01Body, Http01Error, Http01Responder, Http01Server, Http01Webroot,
 };
+/// The crate behind [`DnsUpdate`], in the version that fits.
+#[cfg(feature = "dns-update")]
+pub use ::dns_update;
+
 use crate::error::BoxError;
 use crate::jose::{KeyAuthorization, Thumbprint};
 use crate::protocol::{Challenge, ChallengeType, Identifier, InvalidToken, Token, Url};
