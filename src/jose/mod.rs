@@ -6,6 +6,7 @@
 
 mod account_key;
 mod algorithm;
+mod dns_persist;
 mod ecdsa;
 mod jwk;
 mod jws;
@@ -19,6 +20,7 @@ mod verify;
 
 pub use self::account_key::AccountKey;
 pub use self::algorithm::SignatureAlgorithm;
+pub use self::dns_persist::{DnsPersistAccount, DnsPersistRecord};
 pub use self::ecdsa::{InvalidEcdsaSignature, fixed_width_signature};
 pub use self::jwk::{EcCurve, InvalidJwk, Jwk, Thumbprint};
 pub use self::jws::{Header, InvalidJws, Jws, KeyReference};

@@ -14,6 +14,7 @@
     reason = "shared by test crates that each use a part"
 )]
 
+pub mod bind;
 pub mod examples;
 pub mod net;
 pub mod pebble;

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -92,5 +93,16 @@ impl TxtRecord {
     /// The challenge that the record answers, for providers that need more than name and value.
     pub fn presentation(&self) -> Option<&Presentation> {
         self.presentation.as_ref()
+    }
+}
+
+#[async_trait]
+impl<P: DnsProvider + ?Sized> DnsProvider for Arc<P> {
+    async fn add(&self, record: &TxtRecord) -> Result<(), BoxError> {
+        (**self).add(record).await
+    }
+
+    async fn remove(&self, record: &TxtRecord) -> Result<(), BoxError> {
+        (**self).remove(record).await
     }
 }
