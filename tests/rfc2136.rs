@@ -25,6 +25,8 @@ use support::pebble::Pebble;
 use tokio::net::TcpListener;
 
 const NAME: &str = "_acme-challenge.example.test";
+/// What Pebble logs when it validates.
+const VALIDATION: &str = "Pulled a task from the Tasks queue";
 const ALGORITHMS: [TsigAlgorithm; 3] = [
     TsigAlgorithm::HmacSha256,
     TsigAlgorithm::HmacSha384,
@@ -91,7 +93,10 @@ async fn finds_the_zone_by_asking_the_server() {
     let alias = TxtRecord::new("_acme-challenge.alias.example.test", "value");
     provider.add(&alias).await.unwrap();
 
-    for name in ["_acme-challenge.away.example.test", "_acme-challenge.example.com"] {
+    for name in [
+        "_acme-challenge.away.example.test",
+        "_acme-challenge.example.com",
+    ] {
         let fault = fault(provider.add(&TxtRecord::new(name, "value")).await);
         assert!(matches!(fault.fault(), Rfc2136Fault::NoZone), "{fault}");
         assert_eq!(fault.name(), name);
@@ -123,7 +128,10 @@ async fn a_refusal_says_what_the_server_does_not_like() {
 
     let other_algorithm = TsigKey::from_base64(name, TsigAlgorithm::HmacSha512, secret).unwrap();
     let error = fault(with(other_algorithm).add(&record).await);
-    assert!(matches!(error.fault(), Rfc2136Fault::BadKey { .. }), "{error}");
+    assert!(
+        matches!(error.fault(), Rfc2136Fault::BadKey { .. }),
+        "{error}"
+    );
 
     let unsigned = Rfc2136::new(bind.address()).unwrap();
     let error = fault(unsigned.add(&record).await);
@@ -155,12 +163,17 @@ async fn a_server_that_is_not_there_or_silent_or_another() {
     let record = TxtRecord::new(NAME, "value").in_zone("example.test");
     let at = |port| {
         let provider = Rfc2136::new(net::loopback(port)).unwrap();
-        provider.tsig(key.clone()).timeout(Duration::from_millis(300))
+        provider
+            .tsig(key.clone())
+            .timeout(Duration::from_millis(300))
     };
 
     let nowhere = at(net::free_port());
     let error = fault(nowhere.add(&record).await);
-    assert!(matches!(error.fault(), Rfc2136Fault::Unreachable(_)), "{error}");
+    assert!(
+        matches!(error.fault(), Rfc2136Fault::Unreachable(_)),
+        "{error}"
+    );
 
     let listener = TcpListener::bind(net::loopback(0)).await.unwrap();
     let silent = at(listener.local_addr().unwrap().port());
@@ -187,9 +200,15 @@ async fn a_server_that_is_not_there_or_silent_or_another() {
     });
     let forged = at(port).timeout(Duration::from_secs(30));
     let error = fault(forged.add(&record).await);
-    assert!(matches!(error.fault(), Rfc2136Fault::Unverified(_)), "{error}");
+    assert!(
+        matches!(error.fault(), Rfc2136Fault::Unverified(_)),
+        "{error}"
+    );
     let error = fault(forged.add(&record).await);
-    assert!(matches!(error.fault(), Rfc2136Fault::Interrupted(_)), "{error}");
+    assert!(
+        matches!(error.fault(), Rfc2136Fault::Interrupted(_)),
+        "{error}"
+    );
     forger.await.unwrap();
 }
 
@@ -207,7 +226,9 @@ async fn wildcard_and_apex_are_issued_in_one_order() {
         .build()
         .await
         .unwrap();
-    let account = client.new_account(AccountKey::generate().unwrap()).agree_to_terms();
+    let account = client
+        .new_account(AccountKey::generate().unwrap())
+        .agree_to_terms();
     let account = account.create().await.unwrap();
 
     let issued = account
@@ -215,8 +236,18 @@ async fn wildcard_and_apex_are_issued_in_one_order() {
         .solver(Dns01::new(provider(&bind)).dns(dns(&bind)))
         .await
         .unwrap_or_else(|error| panic!("{error}\n{}\n{}", pebble.log(), bind.log()));
-    let names: Vec<_> = issued.chain().identifiers().iter().map(ToString::to_string).collect();
-    assert_eq!(names, ["*.example.test", "*.www.other.test", "example.test"]);
+    let names: Vec<_> = issued
+        .chain()
+        .identifiers()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        names,
+        ["*.example.test", "*.www.other.test", "example.test"]
+    );
+
+    assert!(pebble.log().contains(VALIDATION), "{}", pebble.log());
 
     // The answers are taken away in a task of their own.
     let gone = async {
@@ -235,7 +266,11 @@ async fn a_secondary_that_lacks_the_value_is_told() {
     let Some((primary, secondary)) = Bind::start_pair().await else {
         return;
     };
-    let Some(pebble) = Pebble::builder().name_server(primary.address()).start().await else {
+    let Some(pebble) = Pebble::builder()
+        .name_server(primary.address())
+        .start()
+        .await
+    else {
         return;
     };
     let client = Client::builder(pebble.directory_url().as_str())
@@ -243,7 +278,9 @@ async fn a_secondary_that_lacks_the_value_is_told() {
         .build()
         .await
         .unwrap();
-    let account = client.new_account(AccountKey::generate().unwrap()).agree_to_terms();
+    let account = client
+        .new_account(AccountKey::generate().unwrap())
+        .agree_to_terms();
     let account = account.create().await.unwrap();
 
     let solver = Dns01::new(provider(&primary)).dns(dns(&primary));
@@ -255,7 +292,7 @@ async fn a_secondary_that_lacks_the_value_is_told() {
     let text = error.to_string();
     assert!(text.contains(&secondary.address().to_string()), "{text}");
     // The CA was not told that the challenge is ready.
-    assert!(!pebble.log().contains("Pulled a task from the Tasks queue"), "{}", pebble.log());
+    assert!(!pebble.log().contains(VALIDATION), "{}", pebble.log());
 }
 
 #[cfg(feature = "dns-update")]
@@ -291,7 +328,10 @@ mod through_dns_update {
         assert_eq!(bind.txt(NAME).await, ["apex"]);
 
         let nowhere = provider.clone().zone("example.test");
-        nowhere.add(&TxtRecord::new(NAME, "by the set zone")).await.unwrap();
+        nowhere
+            .add(&TxtRecord::new(NAME, "by the set zone"))
+            .await
+            .unwrap();
         assert_eq!(bind.txt(NAME).await, ["apex", "by the set zone"]);
     }
 
@@ -304,7 +344,11 @@ mod through_dns_update {
         let error = fault(provider(&bind, SECRET).add(&record).await);
         assert!(matches!(error.fault(), DnsUpdateFault::NoZone), "{error}");
 
-        let error = fault(provider(&bind, b"wrong").add(&record.in_zone("example.test")).await);
+        let error = fault(
+            provider(&bind, b"wrong")
+                .add(&record.in_zone("example.test"))
+                .await,
+        );
         assert!(matches!(error.fault(), DnsUpdateFault::Host(_)), "{error}");
         assert!(error.to_string().contains(NAME), "{error}");
         assert_eq!(bind.txt(NAME).await, [""; 0]);

@@ -1,7 +1,7 @@
 //! BIND 9, a name server that takes dynamic updates signed with TSIG.
 
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,7 +14,8 @@ use super::{net, servers};
 /// A running `named`, killed when this is dropped.
 ///
 /// It is authoritative for its zones and nothing else, at a port of its own. A zone's records may
-/// be updated with any of the three [`KEYS`]; the zone `frozen.test` by nobody.
+/// be updated with any of the three [`KEYS`], in `other.test` the TXT records only; those of
+/// `frozen.test` by nobody.
 pub struct Bind {
     child: Child,
     address: SocketAddr,
@@ -25,7 +26,10 @@ pub struct Bind {
 
 /// The keys that may update: algorithm, which is the name too, and secret in base64.
 pub const KEYS: [(&str, &str); 3] = [
-    ("hmac-sha256", "Y2VydHdyaWdodCB0ZXN0cyB3aXRoIEhNQUMgU0hBMjU2ISE="),
+    (
+        "hmac-sha256",
+        "Y2VydHdyaWdodCB0ZXN0cyB3aXRoIEhNQUMgU0hBMjU2ISE=",
+    ),
     (
         "hmac-sha384",
         "Y2VydHdyaWdodCB0ZXN0cyB3aXRoIEhNQUMgU0hBMzg0ISEhISEhISEhISEhISEhISEh",
@@ -41,13 +45,20 @@ impl Bind {
     /// that has no record of its own has the address 127.0.0.1, its only name server is this one,
     /// and `away` is delegated to another server, which is not there.
     pub async fn start() -> Option<Self> {
-        Self::start_with(&[Ipv4Addr::LOCALHOST]).await
+        Self::start_with(&[IpAddr::V4(Ipv4Addr::LOCALHOST)]).await
     }
 
-    /// The same, with `example.test` at this primary, 127.0.0.1, and at a secondary, 127.0.0.2,
-    /// which is not told of changes: it has the zone as it was at the start.
+    /// The same, with `example.test` at this primary, 127.0.0.1, and at a secondary, ::1, which is
+    /// not told of changes: it has the zone as it was at the start. BIND does not listen on other
+    /// addresses of 127.0.0.0/8.
     pub async fn start_pair() -> Option<(Self, Self)> {
-        let hosts = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)];
+        if std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+            return servers::missing("IPv6", "the host has no ::1");
+        }
+        let hosts = [
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ];
         let primary = Self::start_with(&hosts).await?;
         let zones = format!(
             "zone \"example.test\" {{ type secondary; file \"example.test.secondary\"; \
@@ -56,19 +67,24 @@ impl Bind {
         );
         let address = SocketAddr::from((hosts[1], primary.address.port()));
         let secondary = Self::launch(address, &zones, &[]).await;
-        Some((primary, secondary.expect("the port is free on 127.0.0.2")))
+        Some((primary, secondary.expect("the port is free on ::1")))
     }
 
-    async fn start_with(hosts: &[Ipv4Addr]) -> Option<Self> {
+    async fn start_with(hosts: &[IpAddr]) -> Option<Self> {
         servers::named()?;
         let zone = |name: &str, policy: &str| {
             format!("zone \"{name}\" {{ type primary; file \"{name}.zone\"; {policy}; }};\n")
         };
-        let keys: String = KEYS.iter().map(|(name, _)| format!("key \"{name}\"; ")).collect();
+        let keys: String = KEYS
+            .iter()
+            .map(|(name, _)| format!("key \"{name}\"; "))
+            .collect();
         let update = format!("allow-update {{ {keys} }}");
+        let grant = |(name, _): &(&str, &str)| format!("grant {name} zonesub TXT; ");
+        let grants: String = KEYS.iter().map(grant).collect();
         let zones = [
             zone("example.test", &update),
-            zone("other.test", &update),
+            zone("other.test", &format!("update-policy {{ {grants} }}")),
             zone("frozen.test", "allow-update { none; }"),
         ]
         .concat();
@@ -86,11 +102,7 @@ impl Bind {
     }
 
     /// Starts a server and waits until it answers; `None` where the port is taken.
-    async fn launch(
-        address: SocketAddr,
-        zones: &str,
-        files: &[(String, String)],
-    ) -> Option<Self> {
+    async fn launch(address: SocketAddr, zones: &str, files: &[(String, String)]) -> Option<Self> {
         // In the target directory, from which programs can be run.
         let directory = tempfile::Builder::new()
             .prefix("certwright-bind-")
@@ -106,17 +118,18 @@ impl Bind {
         for (name, content) in files {
             fs::write(path.join(name), content).unwrap();
         }
-        let IpAddr::V4(host) = address.ip() else {
-            panic!("{address} is not IPv4");
+        let listen = match address.ip() {
+            IpAddr::V4(host) => format!("{{ {host}; }};\nlisten-on-v6 {{ none; }}"),
+            IpAddr::V6(host) => format!(
+                "{{ none; }};\nlisten-on-v6 port {} {{ {host}; }}",
+                address.port()
+            ),
         };
         let keys: String = KEYS.iter().map(key).collect();
         let configuration = format!(
             "options {{\n\
              directory \"{}\";\n\
-             listen-on port {} {{ {host}; }};\n\
-             listen-on-v6 {{ none; }};\n\
-             query-source address {host};\n\
-             transfer-source {host};\n\
+             listen-on port {} {listen};\n\
              pid-file none; lock-file none; session-keyfile \"session.key\";\n\
              recursion no; notify no; dnssec-validation no;\n\
              minimal-responses no;\n\
@@ -225,7 +238,7 @@ fn spawn(directory: &Path) -> Child {
     }
 }
 
-fn zone_file(hosts: &[Ipv4Addr]) -> String {
+fn zone_file(hosts: &[IpAddr]) -> String {
     let mut text = "$TTL 60\n\
          @ SOA ns1 hostmaster 1 3600 600 86400 1\n\
          * A 127.0.0.1\n\
@@ -236,7 +249,8 @@ fn zone_file(hosts: &[Ipv4Addr]) -> String {
          ns.away A 127.0.0.3\n"
         .to_owned();
     for (number, host) in (1..).zip(hosts) {
-        text.push_str(&format!("@ NS ns{number}\nns{number} A {host}\n"));
+        let record = if host.is_ipv4() { "A" } else { "AAAA" };
+        text.push_str(&format!("@ NS ns{number}\nns{number} {record} {host}\n"));
     }
     text
 }

@@ -3,7 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -160,7 +160,11 @@ async fn query_txt(server: SocketAddr, name: &str) -> io::Result<Vec<u8>> {
     }
     query.extend_from_slice(&[0, 0, 16, 0, 1]);
 
-    let socket = tokio::net::UdpSocket::bind(loopback(0)).await?;
+    let own = match server {
+        SocketAddr::V4(_) => loopback(0),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
+    };
+    let socket = tokio::net::UdpSocket::bind(own).await?;
     socket.connect(server).await?;
     socket.send(&query).await?;
     let mut answer = [0; 512];

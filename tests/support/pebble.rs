@@ -387,7 +387,11 @@ impl Builder {
                 .current_dir(directory.path())
                 .args(["-config", CONFIGURATION_FILE])
                 .arg("-dnsserver")
-                .arg(self.name_server.unwrap_or(net::loopback(ports.dns)).to_string())
+                .arg(
+                    self.name_server
+                        .unwrap_or(net::loopback(ports.dns))
+                        .to_string(),
+                )
                 .arg(format!("-strict={}", self.strict))
                 .env_clear()
                 .envs(self.pebble_environment()),

@@ -39,11 +39,16 @@ pub fn named() -> Option<PathBuf> {
         .chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from))
         .map(|directory| directory.join("named"))
         .find(|file| file.is_file())
-        .or_else(|| missing("BIND", "there is no `named`; install BIND 9, Debian's package bind9"))
+        .or_else(|| {
+            missing(
+                "BIND",
+                "there is no `named`; install BIND 9, Debian's package bind9",
+            )
+        })
 }
 
-/// Says that a test is skipped, or fails it.
-fn missing<T>(name: &str, reason: &str) -> Option<T> {
+/// Says that a test is skipped for want of something, or fails it.
+pub fn missing<T>(name: &str, reason: &str) -> Option<T> {
     let thread = thread::current();
     let test = thread.name().unwrap_or("a test");
     if env::var_os("CERTWRIGHT_REQUIRE_SERVERS").is_some_and(|value| value == "1") {

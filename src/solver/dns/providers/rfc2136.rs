@@ -28,13 +28,13 @@ use crate::solver::{DnsProvider, TxtRecord};
 /// at the same time is left alone. Updates go over TCP, to the server that is named here: it must be
 /// the zone's primary, or forward updates to it.
 ///
-/// With BIND, a key that may write the answers to challenges of one zone and nothing else:
+/// With BIND, a key that may write the TXT records of one zone and nothing else:
 ///
 /// ```text
 /// zone "example.com" {
 ///     type primary;
 ///     file "/var/lib/bind/example.com.zone";
-///     update-policy { grant acme wildcard _acme-challenge.* TXT; };
+///     update-policy { grant acme zonesub TXT; };
 /// };
 /// ```
 ///
@@ -305,7 +305,7 @@ impl Server {
             None => (text, DNS_PORT),
         };
         let name = Name::from_ascii(host).map_err(|_| invalid())?;
-        if name.is_root() {
+        if host.is_empty() || name.is_root() {
             return Err(invalid());
         }
         Ok(Self {
@@ -513,6 +513,7 @@ const MAX_TTL: u32 = i32::MAX as u32;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::solver::TsigAlgorithm;
 
     #[test]
     fn name_servers_by_address_or_host() {
@@ -534,16 +535,40 @@ mod tests {
         assert_eq!(Rfc2136::new(address).unwrap().server.port, 5300);
     }
 
-    #[test]
-    fn the_servers_clock_is_told() {
-        let found = time(&[0, 0, 0x65, 0x53, 0xf1, 0x00]).unwrap();
-        let seconds = Duration::from_secs(0x6553_f100);
-        assert_eq!(found, SystemTime::UNIX_EPOCH + seconds);
-        assert_eq!(time(&[]), None);
-        let text = Rfc2136Fault::BadTime {
-            server: Some(found),
-        }
-        .to_string();
-        assert!(text.contains("behind"), "{text}");
+    #[tokio::test]
+    async fn a_clock_that_is_wrong_is_told() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let key = TsigKey::new("key", TsigAlgorithm::HmacSha256, *b"secret").unwrap();
+        let provider = Rfc2136::new(listener.local_addr().unwrap())
+            .unwrap()
+            .tsig(key);
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut octets = vec![0; usize::from(stream.read_u16().await.unwrap())];
+            stream.read_exact(&mut octets).await.unwrap();
+            // RFC 8945 §5.2.3: the time signed is the request's, the other data the server's.
+            let mut message = Message::from_vec(&octets).unwrap();
+            message.metadata.message_type = MessageType::Response;
+            message.metadata.response_code = ResponseCode::NotAuth;
+            let mut signature = message.take_signature().unwrap();
+            signature.data.error = Some(TsigError::BadTime);
+            signature.data.other = vec![0, 0, 0x65, 0x53, 0xf1, 0x00];
+            message.set_signature(signature);
+            let octets = message.to_vec().unwrap();
+            stream
+                .write_u16(octets.len().try_into().unwrap())
+                .await
+                .unwrap();
+            stream.write_all(&octets).await.unwrap();
+        };
+        let record = TxtRecord::new("a.example.com", "value").in_zone("example.com");
+        let (added, ()) = tokio::join!(provider.add(&record), server);
+        let error: Box<Rfc2136Error> = added.unwrap_err().downcast().unwrap();
+        let server = SystemTime::UNIX_EPOCH + Duration::from_secs(0x6553_f100);
+        assert!(
+            matches!(error.fault(), Rfc2136Fault::BadTime { server: Some(time) } if *time == server),
+            "{error}"
+        );
+        assert!(error.to_string().contains("s behind"), "{error}");
     }
 }

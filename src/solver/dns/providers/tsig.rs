@@ -172,7 +172,9 @@ impl TsigKey {
     ) -> Result<(), Unverified> {
         let (mut signed, record) = split(response)?;
         let tsig = &record.data;
-        if record.name != self.name || tsig.algorithm.to_name() != self.algorithm.name() {
+        let mut algorithm = tsig.algorithm.to_name();
+        algorithm.set_fqdn(true);
+        if record.name != self.name || algorithm != self.algorithm.name() {
             return Err(Unverified::OtherKey);
         }
         count_additionals(&mut signed, |count| count.saturating_sub(1));
