@@ -212,9 +212,10 @@ async fn a_server_that_is_not_there_or_silent_or_another() {
     forger.await.unwrap();
 }
 
-/// CONFORMANCE C21: an order with a wildcard and its apex has two values at one name.
+/// CONFORMANCE C20–C22: an order with a wildcard and its apex has two values at one name, and a CNAME
+/// leads to another name.
 #[tokio::test]
-async fn wildcard_and_apex_are_issued_in_one_order() {
+async fn wildcard_apex_and_alias_are_issued_in_one_order() {
     let Some(bind) = Bind::start().await else {
         return;
     };
@@ -232,7 +233,7 @@ async fn wildcard_and_apex_are_issued_in_one_order() {
     let account = account.create().await.unwrap();
 
     let issued = account
-        .issue(["*.example.test", "example.test", "*.www.other.test"])
+        .issue(["*.example.test", "example.test", "alias.other.test"])
         .solver(Dns01::new(provider(&bind)).dns(dns(&bind)))
         .await
         .unwrap_or_else(|error| panic!("{error}\n{}\n{}", pebble.log(), bind.log()));
@@ -244,7 +245,7 @@ async fn wildcard_and_apex_are_issued_in_one_order() {
         .collect();
     assert_eq!(
         names,
-        ["*.example.test", "*.www.other.test", "example.test"]
+        ["*.example.test", "alias.other.test", "example.test"]
     );
 
     assert!(pebble.log().contains(VALIDATION), "{}", pebble.log());
@@ -343,6 +344,13 @@ mod through_dns_update {
         let record = TxtRecord::new(NAME, "value");
         let error = fault(provider(&bind, SECRET).add(&record).await);
         assert!(matches!(error.fault(), DnsUpdateFault::NoZone), "{error}");
+
+        let elsewhere = record.clone().in_zone("xample.test");
+        let error = fault(provider(&bind, SECRET).add(&elsewhere).await);
+        assert!(
+            matches!(error.fault(), DnsUpdateFault::NotInZone { .. }),
+            "{error}"
+        );
 
         let error = fault(
             provider(&bind, b"wrong")

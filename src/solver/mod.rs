@@ -9,6 +9,17 @@
 //! | [`DnsPersist01`] | dns-persist-01 | a TXT record that is published once and stays |
 //!
 //! Anything else is a [`ChallengeSolver`] of the application's own.
+//!
+//! [`Dns01`] has its records written by one of these, or by a [`DnsProvider`] of the application's
+//! own:
+//!
+//! | provider | feature | writes |
+//! |---|---|---|
+//! | [`Rfc2136`] | `rfc2136` | to a name server of one's own, by dynamic update |
+//! | [`AcmeDns`] | `acme-dns` | to an acme-dns server that names are delegated to |
+//! | [`DnsUpdate`] | `dns-update` | to some seventy DNS hosts, by their APIs |
+//! | [`DnsProgram`] | `dns-01` | by a program as lego or certbot runs it |
+//! | [`ManualDns`] | `dns-01` | by a person's hands |
 
 mod account_context;
 #[cfg(feature = "dns-01")]

@@ -87,11 +87,18 @@ impl DnsUpdate {
             .or(self.zone.as_deref())
             .ok_or(DnsUpdateFault::NoZone)
             .map_err(error)?;
+        let zone = zone.trim_end_matches('.').to_ascii_lowercase();
+        // What builds an update may panic on it.
+        let before = record.name().strip_suffix(zone.as_str());
+        if !before.is_some_and(|before| before.is_empty() || before.ends_with('.')) {
+            return Err(error(DnsUpdateFault::NotInZone { zone }));
+        }
         let turn = {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(turns.entry(zone.to_ascii_lowercase()).or_default())
+            Arc::clone(turns.entry(zone.clone()).or_default())
         };
         let _turn = turn.lock().await;
+        let zone = zone.as_str();
 
         let (name, records) = (
             record.name(),
@@ -200,6 +207,12 @@ pub enum DnsUpdateFault {
         "the DNS host knows no such zone: see that the credentials are for the account that has it"
     )]
     NotFound,
+    /// The name is not in the zone.
+    #[error("the name is not in the zone `{}`", printable(.zone))]
+    NotInZone {
+        /// The zone.
+        zone: String,
+    },
     /// The change was not made within this time. It may be made yet.
     #[error("the DNS host took longer than {} s", .0.as_secs_f32())]
     Timeout(Duration),

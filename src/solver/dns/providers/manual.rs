@@ -20,8 +20,8 @@ use crate::solver::{DnsProvider, TxtRecord};
 /// shown at once, so a person edits the zone once and gives the word once. While they are at it,
 /// further records wait for their turn.
 ///
-/// The wait has no end of its own. It ends with the issuance, whose deadline should be set for a
-/// person's pace.
+/// The wait has no end of its own. It ends with the issuance, whose
+/// [`timeout`](crate::issuance::Issuance::timeout) should be set for a person's pace.
 ///
 /// Clones share what is to be shown.
 ///
