@@ -261,13 +261,10 @@ impl TsigAlgorithm {
     const ALL: [Self; 3] = [Self::HmacSha256, Self::HmacSha384, Self::HmacSha512];
 
     fn parse(text: &str) -> Result<Self, InvalidTsigKey> {
-        let known = Self::ALL.into_iter();
-        known
-            .filter(|algorithm| {
-                text.trim_end_matches('.')
-                    .eq_ignore_ascii_case(algorithm.text())
-            })
-            .next_back()
+        let name = text.trim_end_matches('.');
+        Self::ALL
+            .into_iter()
+            .find(|algorithm| name.eq_ignore_ascii_case(algorithm.text()))
             .ok_or_else(|| InvalidTsigKey::Algorithm(text.to_owned()))
     }
 
