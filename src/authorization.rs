@@ -166,6 +166,11 @@ impl Authorization {
         })
     }
 
+    /// Whether the CA may still look for the answer to a challenge. Some leave one pending that failed.
+    pub(crate) fn is_being_validated(&self) -> bool {
+        *self.status() == AuthorizationStatus::Pending && self.complaint().is_none()
+    }
+
     /// What the CA complains of while it still tries (RFC 8555 §8.2).
     pub(crate) fn complaint(&self) -> Option<Problem> {
         let error = self

@@ -253,16 +253,14 @@ impl Order {
     /// Why the order failed: its authorizations tell, or else the order itself.
     async fn failure(&self) -> Error {
         let state = self.state();
-        let failures: Vec<_> = match self.authorizations().await {
-            Ok(authorizations) => authorizations
-                .iter()
-                .filter_map(Authorization::failure)
-                .collect(),
-            Err(error) => {
-                debug!(%error, order = %self.url(), "the authorizations can't be asked why it failed");
-                Vec::new()
-            }
-        };
+        let authorizations = self.authorizations().await.unwrap_or_else(|error| {
+            debug!(%error, order = %self.url(), "the authorizations can't be asked why it failed");
+            Vec::new()
+        });
+        let failures: Vec<_> = authorizations
+            .iter()
+            .filter_map(Authorization::failure)
+            .collect();
         if failures.is_empty() {
             return Error::OrderFailed(Box::new(OrderFailure {
                 order: self.url().clone(),
@@ -276,6 +274,11 @@ impl Order {
         Error::ValidationFailed(Box::new(ValidationFailure {
             order: self.url().clone(),
             failures,
+            pending: authorizations
+                .iter()
+                .filter(|authorization| authorization.is_being_validated())
+                .map(|authorization| authorization.url().clone())
+                .collect(),
         }))
     }
 

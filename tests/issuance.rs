@@ -422,9 +422,10 @@ async fn answers_are_taken_away_after_a_failed_validation() {
         })
         .await
         .unwrap_err();
-    let Error::ValidationFailed(failure) = &error else {
+    let Error::ValidationFailed(failure) = error.cause() else {
         panic!("{error:?}");
     };
+    assert_eq!(error.leftovers().len(), 3);
     assert_eq!(failure.failures.len(), 3);
     for failed in &failure.failures {
         assert_eq!(failed.challenge_type, Some(ChallengeType::Http01));

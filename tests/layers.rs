@@ -33,7 +33,7 @@ const LAYERS: &[&[&str]] = &[
 
 /// Open to all; it tells the faults of the layers that do the work.
 const ERROR: &str = "error";
-const ERROR_MAY_USE: &[&str] = &["protocol", "jose", "x509", "transport"];
+const ERROR_MAY_USE: &[&str] = &["protocol", "jose", "x509", "transport", "solver"];
 
 /// The CA for tests shares with the client what is the same on both sides, and nothing else.
 const TEST_CA: &str = "test_ca";

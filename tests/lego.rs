@@ -64,9 +64,28 @@ async fn copes_with_a_slow_ca_that_loses_nonces() {
     lego.check_certificate();
 }
 
+#[tokio::test]
+async fn answers_tls_alpn01() {
+    let Some(lego) = Lego::new() else { return };
+    let ca = TestCa::builder()
+        .tls_alpn01_port(lego.tls_port)
+        .start()
+        .await
+        .unwrap();
+    let lego = Lego {
+        challenge: "--tls",
+        ..lego
+    };
+    lego.run(&ca, &NAMES, &["run"]).await;
+    lego.check_certificate();
+}
+
 struct Lego {
     program: PathBuf,
+    /// The flag for the type of challenge.
+    challenge: &'static str,
     http_port: u16,
+    tls_port: u16,
     directory: TempDir,
 }
 
@@ -74,7 +93,9 @@ impl Lego {
     fn new() -> Option<Self> {
         Some(Self {
             program: servers::binary("lego")?,
+            challenge: "--http",
             http_port: net::free_port(),
+            tls_port: net::free_port(),
             directory: TempDir::new().unwrap(),
         })
     }
@@ -84,10 +105,14 @@ impl Lego {
         fs::write(&root, ca.root_pem()).unwrap();
         let mut lego = Command::new(&self.program);
         lego.args(["--server", &ca.directory_url()])
-            .args(["--email", "a@example.com", "--accept-tos", "--http"])
+            .args(["--email", "a@example.com", "--accept-tos", self.challenge])
             .args([
                 "--http.port",
                 &format!("{}:{}", Ipv4Addr::LOCALHOST, self.http_port),
+            ])
+            .args([
+                "--tls.port",
+                &format!("{}:{}", Ipv4Addr::LOCALHOST, self.tls_port),
             ])
             .arg("--path")
             .arg(self.path());

@@ -31,7 +31,9 @@ impl Question<'_> {
     ///
     /// That a name does not exist, or has no such record, is an answer.
     pub(super) async fn ask(&self, server: SocketAddr, limit: Duration) -> Result<Reply, DnsError> {
-        let reply = match timeout(limit, self.exchange(server, limit)).await {
+        // The library's own limit, which it does not tell from other ends, shall not come first.
+        let longer = limit.saturating_add(Duration::from_secs(1));
+        let reply = match timeout(limit, self.exchange(server, longer)).await {
             Ok(result) => result,
             Err(_) => Err(DnsFault::Timeout(limit)),
         };

@@ -3,6 +3,7 @@
 mod account;
 mod certificate;
 mod configuration;
+mod issuance;
 mod operation;
 mod order;
 mod request;
@@ -15,6 +16,7 @@ use thiserror::Error;
 pub use self::account::{KeyChangeFailure, KeyChangeFault};
 pub use self::certificate::{BadCertificate, BadCrl, NoChain};
 pub use self::configuration::ConfigurationError;
+pub use self::issuance::IssuanceFailure;
 pub use self::operation::Operation;
 pub use self::order::{
     AuthorizationPending, ChallengeNotOffered, FailedAuthorization, NoSolver, OrderFailure,
@@ -25,6 +27,7 @@ use crate::jose::{InvalidKey, SigningError};
 use crate::protocol::{
     Extension, Identifier, InvalidIdentifier, InvalidUrl, Problem, ProblemType, Resource, Url,
 };
+use crate::solver::Leftover;
 use crate::x509::{InvalidCertificate, InvalidCsr};
 
 /// Any error, as a [`Signer`](crate::jose::Signer), a
@@ -40,7 +43,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// use certwright::{Error, Retry};
 ///
 /// fn react(error: &Error) -> String {
-///     match error {
+///     match error.cause() {
 ///         Error::RateLimited(refusal) => format!("slow down: {}", refusal.problem),
 ///         Error::Paused(paused) => format!("somebody must visit {}", paused.page),
 ///         Error::ValidationFailed(failure) => {
@@ -91,6 +94,11 @@ pub enum Error {
     /// A name can't be named in a certificate.
     #[error(transparent)]
     Identifier(#[from] InvalidIdentifier),
+
+    /// An issuance failed, and there is more to tell than the error that ended it, which
+    /// [`cause`](Error::cause) gives: what was tried before, or what could not be taken away.
+    #[error(transparent)]
+    Issuance(Box<IssuanceFailure>),
 
     /// A key can't be made, read or written.
     #[error(transparent)]
@@ -179,9 +187,37 @@ pub enum Error {
 }
 
 impl Error {
+    /// The error that tells what to do: of an [`Issuance`](Self::Issuance) that which ended it, else
+    /// this one itself. An issuance's error is best matched on by this.
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::Issuance(failure) => &failure.cause,
+            error => error,
+        }
+    }
+
+    /// What failed before in the same issuance, so that another solver was taken or another order
+    /// made. The first comes first.
+    pub fn earlier(&self) -> &[Self] {
+        match self {
+            Self::Issuance(failure) => &failure.earlier,
+            _ => &[],
+        }
+    }
+
+    /// What the issuance presented and could not take away. It can be stored, and taken away later:
+    /// [`Leftover::remove`].
+    pub fn leftovers(&self) -> &[Leftover] {
+        match self {
+            Self::Issuance(failure) => &failure.leftovers,
+            _ => &[],
+        }
+    }
+
     /// Whether, and when, it helps to try the whole operation again.
     pub fn retry(&self) -> Retry {
         match self {
+            Self::Issuance(failure) => failure.cause.retry(),
             Self::Network(fault) if !fault.is_transient() => Retry::Never,
             Self::Certificate(_)
             | Self::Crl(_)
@@ -242,6 +278,7 @@ impl Error {
                 KeyChangeFault::Unsettled(error) => error.problem(),
                 _ => None,
             },
+            Self::Issuance(failure) => failure.cause.problem(),
             Self::Paused(paused) => Some(&paused.refusal.problem),
             Self::OrderFailed(failure) => failure.problem.as_ref(),
             Self::ValidationFailed(failure) => failure
@@ -264,7 +301,7 @@ impl Error {
     /// # }
     /// ```
     pub fn by_identifier(&self) -> Vec<(&Identifier, &Problem)> {
-        if let Self::ValidationFailed(failure) = self {
+        if let Self::ValidationFailed(failure) = self.cause() {
             let failures = failure.failures.iter();
             return failures
                 .filter_map(|failed| Some((&failed.identifier, failed.problem.as_ref()?)))

@@ -133,12 +133,18 @@ pub struct SolverFailure {
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum SolverStep {
+    /// [`check`](crate::solver::ChallengeSolver::check)
+    #[error("check")]
+    Check,
     /// [`present`](crate::solver::ChallengeSolver::present)
     #[error("present")]
     Present,
     /// [`wait`](crate::solver::ChallengeSolver::wait)
     #[error("see")]
     Wait,
+    /// [`response`](crate::solver::ChallengeSolver::response)
+    #[error("compose")]
+    Response,
     /// [`clean_up`](crate::solver::ChallengeSolver::clean_up)
     #[error("take away")]
     CleanUp,
@@ -175,6 +181,8 @@ pub struct ValidationFailure {
     pub order: Url,
     /// The identifiers that failed.
     pub failures: Vec<FailedAuthorization>,
+    /// The authorizations that the CA had not come to an end with.
+    pub(crate) pending: Vec<Url>,
 }
 
 impl ValidationFailure {

@@ -1,10 +1,11 @@
 use std::fmt;
+use std::sync::Arc;
 
 use crate::certificate::Certificate;
-use crate::error::BoxError;
+use crate::error::{Error, SolverFailure};
 use crate::order::Order;
 use crate::protocol::{Identifier, Problem};
-use crate::solver::Presentation;
+use crate::solver::{Leftover, Presentation};
 use crate::x509::{CertificateKey, Csr};
 
 /// A step of an issuance, for a program that shows progress or keeps what it would need to resume.
@@ -39,6 +40,11 @@ pub enum Event<'a> {
         /// The identifier.
         identifier: &'a Identifier,
     },
+    /// A solver failed before the CA was asked to validate, and the next one is taken.
+    SolverFailed {
+        /// What failed.
+        failure: &'a SolverFailure,
+    },
     /// The answer to a challenge is presented.
     Presented {
         /// What the solver was given.
@@ -48,6 +54,13 @@ pub enum Event<'a> {
     ChallengeReady {
         /// What the solver was given.
         presentation: &'a Presentation,
+    },
+    /// The CA could not validate, and another order is made, with other solvers for what failed.
+    OrderFailed {
+        /// The order, which is of no use any more.
+        order: &'a Order,
+        /// Why it failed.
+        error: &'a Error,
     },
     /// The CA has validated all identifiers.
     Validated {
@@ -73,12 +86,11 @@ pub enum Event<'a> {
         /// The certificate.
         certificate: &'a Certificate,
     },
-    /// The answer to a challenge could not be taken away. The issuance goes on.
+    /// The answer to a challenge could not be taken away. The issuance goes on. It is told also when
+    /// the issuance was dropped.
     CleanUpFailed {
-        /// The identifier.
-        identifier: &'a Identifier,
-        /// What the solver says.
-        error: &'a BoxError,
+        /// The answer. Whoever wants to take it away later stores it.
+        leftover: &'a Leftover,
     },
 }
 
@@ -98,6 +110,7 @@ impl fmt::Display for Event<'_> {
             Self::AlreadyAuthorized { identifier } => {
                 write!(f, "{identifier} is authorized already")
             }
+            Self::SolverFailed { failure } => write!(f, "{failure}; the next one is taken"),
             Self::Presented { presentation } => write!(
                 f,
                 "answer to {} for {} presented",
@@ -110,17 +123,34 @@ impl fmt::Display for Event<'_> {
                 presentation.identifier(),
                 presentation.challenge().kind
             ),
+            Self::OrderFailed { order, error } => write!(
+                f,
+                "order {} failed, and another is made: {error}",
+                order.url()
+            ),
             Self::Validated { .. } => f.write_str("the CA has validated all identifiers"),
             Self::Finalizing { order, .. } | Self::FinalizingCsr { order, .. } => {
                 write!(f, "sending the CSR for order {}", order.url())
             }
             Self::Issued { certificate } => write!(f, "certificate {} issued", certificate.url()),
-            Self::CleanUpFailed { identifier, error } => {
-                write!(
-                    f,
-                    "the answer for {identifier} could not be taken away: {error}"
-                )
-            }
+            Self::CleanUpFailed { leftover } => write!(f, "{leftover}"),
+        }
+    }
+}
+
+/// Whom each event is told.
+#[derive(Clone, Default)]
+pub(super) struct Observer(Option<Arc<dyn Fn(&Event<'_>) + Send + Sync>>);
+
+impl Observer {
+    pub(super) fn new(observer: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(observer)))
+    }
+
+    pub(super) fn emit(&self, event: &Event<'_>) {
+        tracing::debug!(%event);
+        if let Some(observer) = &self.0 {
+            observer(event);
         }
     }
 }

@@ -1,18 +1,24 @@
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
-use super::event::Event;
-use super::presented::Presented;
+use super::choice::{Candidate, Choice};
+use super::event::{Event, Observer};
+use super::presented::{CleanUp, Presented};
+use super::proof::Proof;
 use crate::account::Account;
 use crate::authorization::Authorization;
 use crate::certificate::Certificate;
-use crate::error::{Error, NoSolver, Operation, SolverFailure, SolverStep, Timeout};
+use crate::error::{
+    BoxError, Error, IssuanceFailure, Operation, SolverFailure, SolverStep, Timeout,
+    ValidationFailure,
+};
 use crate::order::{Order, OrderBuilder, Replacement};
-use crate::protocol::{AuthorizationStatus, Identifier, OrderStatus, Problem};
-use crate::solver::{ChallengeSolver, Presentation};
+use crate::protocol::{Identifier, OrderStatus, Problem};
+use crate::session::Pace;
+use crate::solver::{AccountContext, ChallengeSolver, Leftover};
 use crate::x509::{ChainChoice, Csr};
 
 /// The steps of an issuance, whatever the certificate is requested by.
@@ -22,12 +28,13 @@ pub(super) struct Flow {
     pub(super) solvers: Vec<Arc<dyn ChallengeSolver>>,
     pub(super) chain: ChainChoice,
     pub(super) chain_required: bool,
+    pub(super) max_orders: u32,
     pub(super) timeout: Duration,
-    pub(super) observer: Option<Observer>,
+    pub(super) clean_up_timeout: Duration,
+    pub(super) observer: Observer,
     pub(super) consent: Option<Consent>,
 }
 
-type Observer = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
 type Consent = Arc<dyn Fn(&Identifier, &Problem) -> bool + Send + Sync>;
 
 impl Flow {
@@ -40,8 +47,10 @@ impl Flow {
             solvers: Vec::new(),
             chain: ChainChoice::default(),
             chain_required: false,
+            max_orders: 3,
             timeout: Self::TIMEOUT,
-            observer: None,
+            clean_up_timeout: Duration::from_secs(2 * 60),
+            observer: Observer::default(),
             consent: None,
         }
     }
@@ -53,77 +62,31 @@ impl Flow {
             .unwrap_or(start + Self::TIMEOUT)
     }
 
-    /// Creates the order, and brings it to where the CSR can be sent.
+    /// Creates the order, and brings it to where the CSR can be sent. Where the CA could not validate
+    /// and another solver may do better, it creates another one.
     pub(super) async fn validated_order(
         &self,
         public_key_info: &[u8],
         deadline: Instant,
-    ) -> Result<Order, Error> {
+    ) -> Result<Validated, Error> {
         // What would fail in the end is better known before there is an order.
         self.account.check_key(public_key_info)?;
-        // A solver that can't solve anything for a name is better known before there is an order.
-        for identifier in self.order.identifiers()? {
-            self.check_solvable(identifier)?;
-        }
-        let creation = timeout_at(deadline, self.create_order()).await;
-        let order = creation.unwrap_or_else(|_| {
-            let url = self.account.client().session().directory_url();
-            Err(Error::TimedOut(Box::new(Timeout {
-                operation: Operation::NewOrder,
-                url: url.clone(),
-                waited: self.timeout,
-                status: None,
-                problem: None,
-            })))
-        })?;
-        self.emit(&Event::OrderCreated { order: &order });
-        if let Replacement::Refused(problem) = order.replacement() {
-            self.emit(&Event::ReplacementRefused {
-                order: &order,
-                problem,
-            });
-        }
-
-        // The CA may have answered with an order that the account had already.
-        match order.status() {
-            OrderStatus::Pending => self.prove_control(&order, deadline).await?,
-            OrderStatus::Ready | OrderStatus::Processing | OrderStatus::Valid => {}
-            _ => order.wait_ready_within(Duration::ZERO).await?,
-        }
-        Ok(order)
-    }
-
-    /// Creates the order, perhaps without some of the identifiers.
-    async fn create_order(&self) -> Result<Order, Error> {
-        let mut builder = self.order.clone();
-        loop {
-            let error = match builder.clone().create().await {
-                Ok(order) => return Ok(order),
-                Err(error) => error,
-            };
-            let (Some(consent), Error::Refused(refusal)) = (&self.consent, &error) else {
-                return Err(error);
-            };
-            let ordered = builder.identifiers()?;
-            let mut rejected = refusal.problem.by_identifier();
-            rejected.retain(|(identifier, _)| ordered.contains(identifier));
-            let none_left = rejected.len() >= ordered.len();
-            let refused =
-                |&(identifier, problem): &(&Identifier, &Problem)| !consent(identifier, problem);
-            if rejected.is_empty() || none_left || rejected.iter().any(refused) {
-                return Err(error);
-            }
-            for &(identifier, problem) in &rejected {
-                self.emit(&Event::Dropped {
-                    identifier,
-                    problem,
-                });
-            }
-            let unwanted: Vec<_> = rejected
-                .iter()
-                .map(|&(identifier, _)| identifier.clone())
-                .collect();
-            builder.without(&unwanted)?;
+        let attempts = Attempts {
+            flow: self,
+            choice: Choice::new(self.solvers.clone()),
+            deadline,
+            history: Mutex::default(),
+        };
+        let result = attempts.make().await;
+        let history = attempts.history.into_inner();
+        let history = history.unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok((order, clean_up)) => Ok(Validated {
+                order,
+                clean_up,
+                history,
+            }),
+            Err(error) => Err(history.end(error)),
         }
     }
 
@@ -160,165 +123,303 @@ impl Flow {
         }
     }
 
-    async fn prove_control(&self, order: &Order, deadline: Instant) -> Result<(), Error> {
-        let presented = Presented::default();
-        let result = self.solve(order, deadline, &presented).await;
-        // Whatever happened: the order's fate is known, or of no interest any more.
-        for (presentation, error) in presented.clean_up().await {
-            self.emit(&Event::CleanUpFailed {
-                identifier: presentation.identifier(),
+    pub(super) fn emit(&self, event: &Event<'_>) {
+        self.observer.emit(event);
+    }
+}
+
+/// The orders of one issuance, until one is validated.
+pub(super) struct Attempts<'a> {
+    flow: &'a Flow,
+    pub(super) choice: Choice,
+    deadline: Instant,
+    history: Mutex<History>,
+}
+
+impl Attempts<'_> {
+    /// Validation of one name takes CAs some seconds, and begins for all names at once.
+    const LONGEST_SETTLING: Duration = Duration::from_secs(30);
+
+    async fn make(&self) -> Result<(Order, CleanUp), Error> {
+        let flow = self.flow;
+        // What one order leaves out, the next one leaves out too.
+        let mut builder = flow.order.clone();
+        let mut orders = 0;
+        loop {
+            let order = self.order(&mut builder).await?;
+            orders += 1;
+            let presented = Presented::new(flow.observer.clone(), flow.clean_up_timeout);
+            let result = self.validate(&order, &presented).await;
+            // Whatever happened: the order's fate is known, or of no interest any more.
+            let clean_up = presented.clean_up();
+            let Err(error) = result else {
+                return Ok((order, clean_up));
+            };
+            let leftovers = clean_up.leftovers().await;
+            self.note(|history| history.leftovers.extend(leftovers));
+
+            let may_go_on = orders < flow.max_orders && Instant::now() < self.deadline;
+            if !may_go_on || !self.has_other_solvers(&error) {
+                return Err(error);
+            }
+            self.emit(&Event::OrderFailed {
+                order: &order,
                 error: &error,
             });
+            self.note(|history| history.earlier.push(error));
         }
-        result
     }
 
-    async fn solve(
-        &self,
-        order: &Order,
-        deadline: Instant,
-        presented: &Presented,
-    ) -> Result<(), Error> {
-        let preparing = async {
-            let tasks = self.choose(&order.authorizations().await?)?;
-            self.present(&tasks, presented).await?;
-            self.tell_ready(&tasks).await
+    /// Whether other solvers may do better where the CA could not validate.
+    fn has_other_solvers(&self, error: &Error) -> bool {
+        match error {
+            Error::ValidationFailed(failure) => failure
+                .failures
+                .iter()
+                .all(|failed| self.choice.has_other(failed)),
+            _ => false,
+        }
+    }
+
+    async fn order(&self, builder: &mut OrderBuilder) -> Result<Order, Error> {
+        let creating = async {
+            // A solver that can't solve anything for a name is better known before there is an order.
+            let identifiers = builder.identifiers()?;
+            let checks = identifiers
+                .iter()
+                .map(|identifier| self.prepare(identifier));
+            let client = self.flow.account.client();
+            client.side_by_side(checks.collect()).await?;
+            self.create_order(builder).await
         };
-        let prepared = timeout_at(deadline, preparing).await;
-        prepared.unwrap_or_else(|_| {
+        let created = timeout_at(self.deadline, creating).await;
+        let order = created.unwrap_or_else(|_| {
+            let url = self.flow.account.client().session().directory_url();
+            Err(Error::TimedOut(Box::new(Timeout {
+                operation: Operation::NewOrder,
+                url: url.clone(),
+                waited: self.flow.timeout,
+                status: None,
+                problem: None,
+            })))
+        })?;
+        self.emit(&Event::OrderCreated { order: &order });
+        if let Replacement::Refused(problem) = order.replacement() {
+            self.emit(&Event::ReplacementRefused {
+                order: &order,
+                problem,
+            });
+        }
+        Ok(order)
+    }
+
+    /// Has the solver that will probably be taken for an identifier check what it needs.
+    async fn prepare(&self, identifier: &Identifier) -> Result<(), Error> {
+        let mut last: Option<SolverFailure> = None;
+        loop {
+            let Some(candidate) = self.choice.candidate(identifier) else {
+                let may_have_other = self.choice.may_have_other(identifier);
+                return match last {
+                    Some(failure) if may_have_other => {
+                        self.go_on_after(failure);
+                        Ok(())
+                    }
+                    Some(failure) => Err(Error::Solver(Box::new(failure))),
+                    None if may_have_other => Ok(()),
+                    None => Err(self.choice.none(identifier)),
+                };
+            };
+            if let Some(failure) = last.take() {
+                self.go_on_after(failure);
+            }
+            let Err(source) = self.check(identifier, &candidate).await else {
+                return Ok(());
+            };
+            let failure = SolverFailure {
+                identifier: identifier.clone(),
+                challenge_type: candidate.kind.clone(),
+                step: SolverStep::Check,
+                source,
+            };
+            self.rule_out(&candidate, &failure);
+            last = Some(failure);
+        }
+    }
+
+    /// Has a solver check what it needs for an identifier, where it has not done so.
+    pub(super) async fn check(
+        &self,
+        identifier: &Identifier,
+        candidate: &Candidate,
+    ) -> Result<(), BoxError> {
+        if !self.choice.begin_check(identifier, candidate) {
+            return Ok(());
+        }
+        let account = &self.flow.account;
+        let directory = account.client().directory().await?;
+        let context = AccountContext::new(account.url().clone(), *account.thumbprint(), directory);
+        candidate.solver.check(identifier, &context).await
+    }
+
+    /// Creates the order, perhaps without some of the identifiers.
+    async fn create_order(&self, builder: &mut OrderBuilder) -> Result<Order, Error> {
+        loop {
+            let error = match builder.clone().create().await {
+                Ok(order) => return Ok(order),
+                Err(error) => error,
+            };
+            let (Some(consent), Error::Refused(refusal)) = (&self.flow.consent, &error) else {
+                return Err(error);
+            };
+            let ordered = builder.identifiers()?;
+            let mut rejected = refusal.problem.by_identifier();
+            rejected.retain(|(identifier, _)| ordered.contains(identifier));
+            let none_left = rejected.len() >= ordered.len();
+            let refused =
+                |&(identifier, problem): &(&Identifier, &Problem)| !consent(identifier, problem);
+            if rejected.is_empty() || none_left || rejected.iter().any(refused) {
+                return Err(error);
+            }
+            for &(identifier, problem) in &rejected {
+                self.emit(&Event::Dropped {
+                    identifier,
+                    problem,
+                });
+            }
+            let unwanted: Vec<_> = rejected
+                .iter()
+                .map(|&(identifier, _)| identifier.clone())
+                .collect();
+            builder.without(&unwanted)?;
+        }
+    }
+
+    async fn validate(&self, order: &Order, presented: &Presented) -> Result<(), Error> {
+        // The CA may have answered with an order that the account had already.
+        match order.status() {
+            OrderStatus::Pending => {}
+            OrderStatus::Ready | OrderStatus::Processing | OrderStatus::Valid => return Ok(()),
+            _ => return order.wait_ready_within(Duration::ZERO).await,
+        }
+
+        let proof = Proof {
+            attempts: self,
+            order,
+            presented,
+        };
+        let given = timeout_at(self.deadline, proof.give()).await;
+        given.unwrap_or_else(|_| {
             Err(Error::TimedOut(Box::new(Timeout {
                 operation: Operation::Challenge,
                 url: order.url().clone(),
-                waited: self.timeout,
+                waited: self.flow.timeout,
                 status: Some(order.status().to_string()),
                 problem: None,
             })))
         })?;
-
-        let left = deadline.saturating_duration_since(Instant::now());
-        order.wait_ready_within(left).await?;
-        self.emit(&Event::Validated { order });
-        Ok(())
-    }
-
-    /// For each authorization that is not valid yet, a solver and the challenge for it.
-    fn choose(&self, authorizations: &[Authorization]) -> Result<Vec<Task>, Error> {
-        let mut tasks = Vec::new();
-        for authorization in authorizations {
-            let identifier = authorization.identifier();
-            if *authorization.status() == AuthorizationStatus::Valid {
-                self.emit(&Event::AlreadyAuthorized {
-                    identifier: &identifier,
-                });
-                continue;
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        match order.wait_ready_within(left).await {
+            Ok(()) => {
+                self.emit(&Event::Validated { order });
+                Ok(())
             }
-            let offered = authorization.offered();
-            let choice = self.solvers.iter().find_map(|solver| {
-                let kind = offered
-                    .iter()
-                    .find(|kind| solver.can_solve(&identifier, kind))?;
-                Some((solver.clone(), kind.clone()))
-            });
-            let (solver, kind) = choice.ok_or_else(|| {
-                Error::NoSolver(Box::new(NoSolver {
-                    identifier: identifier.clone(),
-                    offered,
-                }))
-            })?;
-            let challenge = authorization.challenge(kind)?;
-            let presentation = Presentation::new(
-                identifier,
-                challenge.state().clone(),
-                self.account.url().clone(),
-                self.account.thumbprint(),
-            )
-            .map_err(|error| Error::reply(Operation::Authorization, authorization.url(), error))?;
-            tasks.push(Task {
-                solver,
-                challenge,
-                presentation: Arc::new(presentation),
-            });
+            Err(Error::ValidationFailed(failure)) => {
+                let failure = self.settled(*failure).await;
+                Err(Error::ValidationFailed(Box::new(failure)))
+            }
+            Err(error) => Err(error),
         }
-        Ok(tasks)
     }
 
-    /// Presents every answer before waiting for any to be seen.
-    async fn present(&self, tasks: &[Task], presented: &Presented) -> Result<(), Error> {
-        let client = self.account.client();
-        let presentations = tasks.iter().map(|task| async move {
-            // From here on it is taken away again, also where presenting it fails halfway.
-            presented.add(task.solver.clone(), task.presentation.clone());
-            let result = task.solver.present(&task.presentation).await;
-            result.map_err(|error| task.failed(SolverStep::Present, error))?;
-            self.emit(&Event::Presented {
-                presentation: &task.presentation,
-            });
-            Ok(())
-        });
-        client.side_by_side(presentations.collect()).await?;
-        let waits = tasks.iter().map(|task| async move {
-            let result = task.solver.wait(&task.presentation).await;
-            result.map_err(|error| task.failed(SolverStep::Wait, error))
-        });
-        client.side_by_side(waits.collect()).await?;
-        Ok(())
-    }
-
-    async fn tell_ready(&self, tasks: &[Task]) -> Result<(), Error> {
-        let requests = tasks.iter().map(|task| async move {
-            task.challenge.ready().await?;
-            self.emit(&Event::ChallengeReady {
-                presentation: &task.presentation,
-            });
-            Ok(())
-        });
-        self.account
-            .client()
-            .side_by_side(requests.collect())
-            .await?;
-        Ok(())
-    }
-
-    fn check_solvable(&self, identifier: &Identifier) -> Result<(), Error> {
-        let known = crate::protocol::ChallengeType::KNOWN;
-        let solvable = self
-            .solvers
-            .iter()
-            .any(|solver| known.iter().any(|kind| solver.can_solve(identifier, kind)));
-        // A solver for a type without a name here can only be asked once the CA has offered it.
-        let wildcard_or_address =
-            identifier.is_wildcard() || matches!(identifier, Identifier::Ip(_));
-        match solvable || (!self.solvers.is_empty() && !wildcard_or_address) {
-            true => Ok(()),
-            false => Err(Error::NoSolver(Box::new(NoSolver {
-                identifier: identifier.clone(),
-                offered: Vec::new(),
-            }))),
+    /// Waits until the CA has come to an end with the other authorizations of an order that failed.
+    /// Till then their answers have to stay, and it is not known which of them fail, too.
+    async fn settled(&self, mut failure: ValidationFailure) -> ValidationFailure {
+        let longest = Instant::now() + Self::LONGEST_SETTLING;
+        let mut pace = Pace::until(longest.min(self.deadline));
+        while !failure.pending.is_empty() {
+            let Some(pause) = pace.pause(None, Instant::now()) else {
+                break;
+            };
+            sleep(pause).await;
+            let account = &self.flow.account;
+            let looks = std::mem::take(&mut failure.pending).into_iter();
+            let looks = looks.map(|url| Authorization::fetch(account.clone(), url));
+            let Ok(looks) = account.client().side_by_side(looks.collect()).await else {
+                break;
+            };
+            for authorization in looks {
+                failure.failures.extend(authorization.failure());
+                if authorization.is_being_validated() {
+                    failure.pending.push(authorization.url().clone());
+                }
+            }
         }
+        failure
+    }
+
+    /// Takes a solver that failed out of the choice. One whose check failed can't solve any type.
+    pub(super) fn rule_out(&self, candidate: &Candidate, failure: &SolverFailure) {
+        match failure.step {
+            SolverStep::Check => self.choice.rule_out_solver(&failure.identifier, candidate),
+            _ => self.choice.rule_out(&failure.identifier, candidate),
+        }
+    }
+
+    /// Notes that a solver failed whose place another one takes.
+    pub(super) fn go_on_after(&self, failure: SolverFailure) {
+        self.emit(&Event::SolverFailed { failure: &failure });
+        let error = Error::Solver(Box::new(failure));
+        self.note(|history| history.earlier.push(error));
     }
 
     pub(super) fn emit(&self, event: &Event<'_>) {
-        tracing::debug!(%event);
-        if let Some(observer) = &self.observer {
-            observer(event);
+        self.flow.emit(event);
+    }
+
+    fn note(&self, note: impl FnOnce(&mut History)) {
+        note(&mut self.history.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// An order that can be finalized, while its answers are being taken away.
+pub(super) struct Validated {
+    pub(super) order: Order,
+    clean_up: CleanUp,
+    history: History,
+}
+
+impl Validated {
+    /// Waits until the answers are taken away, and adds to the result what could not be.
+    pub(super) async fn end<T>(
+        self,
+        result: Result<T, Error>,
+    ) -> Result<(T, Vec<Leftover>), Error> {
+        let mut history = self.history;
+        history.leftovers.extend(self.clean_up.leftovers().await);
+        match result {
+            Ok(value) => Ok((value, history.leftovers)),
+            Err(error) => Err(history.end(error)),
         }
     }
 }
 
-/// A challenge, and the solver for it.
-struct Task {
-    solver: Arc<dyn ChallengeSolver>,
-    challenge: crate::challenge::Challenge,
-    presentation: Arc<Presentation>,
+/// What an issuance has to tell in the end, beside its result.
+#[derive(Default)]
+struct History {
+    earlier: Vec<Error>,
+    leftovers: Vec<Leftover>,
 }
 
-impl Task {
-    fn failed(&self, step: SolverStep, source: crate::BoxError) -> Error {
-        Error::Solver(Box::new(SolverFailure {
-            identifier: self.presentation.identifier().clone(),
-            challenge_type: self.challenge.kind().clone(),
-            step,
-            source,
+impl History {
+    /// The error of the whole issuance.
+    fn end(self, cause: Error) -> Error {
+        if self.earlier.is_empty() && self.leftovers.is_empty() {
+            return cause;
+        }
+        Error::Issuance(Box::new(IssuanceFailure {
+            cause,
+            earlier: self.earlier,
+            leftovers: self.leftovers,
         }))
     }
 }

@@ -1,8 +1,10 @@
 //! One certificate, from names to a checked chain, built upon the public parts of the other layers.
 
+mod choice;
 mod event;
 mod flow;
 mod presented;
+mod proof;
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
@@ -11,13 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::event::Event;
+use self::event::Observer;
 use self::flow::Flow;
 use crate::account::Account;
 use crate::certificate::Certificate;
 use crate::error::Error;
 use crate::order::Order;
 use crate::protocol::{Identifier, InvalidIdentifier, Problem};
-use crate::solver::ChallengeSolver;
+use crate::solver::{ChallengeSolver, Leftover};
 use crate::x509::{CertificateChain, CertificateKey, ChainChoice, Csr, InvalidCsr};
 
 impl Account {
@@ -123,19 +126,25 @@ impl Issuance {
         let key = self.request?;
         let flow = self.flow;
         let deadline = flow.deadline();
-        let order = flow
+        let validated = flow
             .validated_order(key.public_key_info(), deadline)
             .await?;
-        let csr = Csr::new(&key, &order.state().identifiers)?;
-        flow.emit(&Event::Finalizing {
-            order: &order,
-            key: &key,
-        });
-        let certificate = flow.finalize(&order, &csr, deadline).await?;
+        let order = validated.order.clone();
+        let certificate = async {
+            let csr = Csr::new(&key, &order.state().identifiers)?;
+            flow.emit(&Event::Finalizing {
+                order: &order,
+                key: &key,
+            });
+            flow.finalize(&order, &csr, deadline).await
+        }
+        .await;
+        let (certificate, leftovers) = validated.end(certificate).await?;
         Ok(Issued {
             certificate,
             request: key,
             order,
+            leftovers,
         })
     }
 }
@@ -145,25 +154,36 @@ impl Issuance<Csr> {
         let csr = self.request?;
         let flow = self.flow;
         let deadline = flow.deadline();
-        let order = flow
+        let validated = flow
             .validated_order(csr.public_key_info(), deadline)
             .await?;
-        flow.emit(&Event::FinalizingCsr {
-            order: &order,
-            csr: &csr,
-        });
-        let certificate = flow.finalize(&order, &csr, deadline).await?;
+        let order = validated.order.clone();
+        let certificate = async {
+            flow.emit(&Event::FinalizingCsr {
+                order: &order,
+                csr: &csr,
+            });
+            flow.finalize(&order, &csr, deadline).await
+        }
+        .await;
+        let (certificate, leftovers) = validated.end(certificate).await?;
         Ok(Issued {
             certificate,
             request: csr,
             order,
+            leftovers,
         })
     }
 }
 
 impl<R> Issuance<R> {
     /// Adds a solver. For each identifier the first is taken that can solve a challenge which the
-    /// CA offers.
+    /// CA offers, and that the protocol allows for it: a wildcard takes a DNS type, and an IP address
+    /// takes none.
+    ///
+    /// Where it fails before the CA was asked to validate, the next one is taken for the same order.
+    /// Where the CA could not validate, the next one takes another order; see
+    /// [`max_orders`](Self::max_orders).
     pub fn solver(mut self, solver: impl ChallengeSolver) -> Self {
         self.flow.solvers.push(Arc::new(solver));
         self
@@ -219,6 +239,27 @@ impl<R> Issuance<R> {
         self
     }
 
+    /// How many orders may be made in all, where the CA could not validate and for each identifier
+    /// that failed there is another solver, or another type of challenge that the same one can solve.
+    /// Default: 3. With 1 (or 0), a failed validation ends the issuance.
+    ///
+    /// No order is made after what another solver can't help against, such as a CAA record that
+    /// forbids issuance. Let's Encrypt allows five failed validations in an hour for one name.
+    pub fn max_orders(mut self, orders: u32) -> Self {
+        self.flow.max_orders = orders;
+        self
+    }
+
+    /// How long taking away the answers of one order may take. Default: 2 minutes.
+    ///
+    /// It does not count towards [`timeout`](Self::timeout), and begins when that is over, if not
+    /// before. What is not taken away by then is reported as left behind:
+    /// [`Issued::leftovers`], [`Error::leftovers`].
+    pub fn clean_up_timeout(mut self, timeout: Duration) -> Self {
+        self.flow.clean_up_timeout = timeout;
+        self
+    }
+
     /// How long all of it may take, from the order to the certificate. Default: 10 minutes. Taking
     /// the answers away comes on top.
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -228,7 +269,7 @@ impl<R> Issuance<R> {
 
     /// Calls this with each step, as it happens, to show progress. It must not block.
     pub fn on_event(mut self, observer: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
-        self.flow.observer = Some(Arc::new(observer));
+        self.flow.observer = Observer::new(observer);
         self
     }
 }
@@ -265,6 +306,7 @@ pub struct Issued<R = CertificateKey> {
     certificate: Certificate,
     request: R,
     order: Order,
+    leftovers: Vec<Leftover>,
 }
 
 impl Issued {
@@ -295,5 +337,11 @@ impl<R> Issued<R> {
     /// The order that the certificate came of.
     pub fn order(&self) -> &Order {
         &self.order
+    }
+
+    /// What was presented and could not be taken away; mostly nothing. It can be stored, and taken
+    /// away later: [`Leftover::remove`].
+    pub fn leftovers(&self) -> &[Leftover] {
+        &self.leftovers
     }
 }

@@ -1,70 +1,121 @@
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
-use crate::error::BoxError;
-use crate::solver::{ChallengeSolver, Presentation};
+use super::event::{Event, Observer};
+use crate::solver::{ChallengeSolver, Leftover, Presentation};
 
-/// The answers that are, or may be, visible. None of them outlives this.
-#[derive(Default)]
+/// The answers that are, or may be, visible. When this is dropped, they are taken away.
 pub(super) struct Presented {
     answers: Mutex<Vec<Answer>>,
+    observer: Observer,
+    timeout: Duration,
 }
 
 type Answer = (Arc<dyn ChallengeSolver>, Arc<Presentation>);
 
 impl Presented {
+    /// `timeout` is how long taking them away may take.
+    pub(super) fn new(observer: Observer, timeout: Duration) -> Self {
+        Self {
+            answers: Mutex::default(),
+            observer,
+            timeout,
+        }
+    }
+
     /// Notes that an answer is about to be presented.
     pub(super) fn add(&self, solver: Arc<dyn ChallengeSolver>, presentation: Arc<Presentation>) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         answers.push((solver, presentation));
     }
 
-    /// Takes all answers away, side by side, and returns those where that failed.
-    ///
-    /// It runs in a task of its own, so that it ends also where its caller is dropped meanwhile.
-    pub(super) async fn clean_up(mut self) -> Vec<(Arc<Presentation>, BoxError)> {
-        let answers = self.take();
-        if answers.is_empty() {
-            return Vec::new();
-        }
-        // The task can only fail by a solver's panic, which tokio reports by itself.
-        tokio::spawn(clean_up(answers)).await.unwrap_or_default()
+    /// Begins to take all answers away, in a task of its own, so that it ends also where its caller
+    /// is dropped meanwhile.
+    pub(super) fn clean_up(mut self) -> CleanUp {
+        CleanUp(self.begin())
     }
 
-    fn take(&mut self) -> Vec<Answer> {
-        std::mem::take(
-            self.answers
-                .get_mut()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
-    }
-}
-
-impl Drop for Presented {
-    fn drop(&mut self) {
-        let answers = self.take();
+    fn begin(&mut self) -> Option<JoinHandle<Vec<Leftover>>> {
+        let answers = self.answers.get_mut();
+        let answers = std::mem::take(answers.unwrap_or_else(PoisonError::into_inner));
         if answers.is_empty() {
-            return;
+            return None;
         }
+        let observer = self.observer.clone();
         match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(clean_up(answers))),
+            Ok(runtime) => Some(runtime.spawn(take_away(answers, observer, self.timeout))),
             Err(_) => {
-                warn!(
-                    "answers to challenges stay presented: there is no runtime to take them away"
-                );
+                for (_, presentation) in answers {
+                    report(&presentation, "there is no runtime to do it", &observer);
+                }
+                None
             }
         }
     }
 }
 
-async fn clean_up(answers: Vec<Answer>) -> Vec<(Arc<Presentation>, BoxError)> {
-    let results = answers.into_iter().map(|(solver, presentation)| async move {
-        let error = solver.clean_up(&presentation).await.err()?;
-        warn!(identifier = %presentation.identifier(), %error, "the answer to a challenge stays presented");
-        Some((presentation, error))
-    });
+impl Drop for Presented {
+    fn drop(&mut self) {
+        self.begin();
+    }
+}
+
+/// Answers that are being taken away. Dropping this stops nothing.
+#[must_use]
+pub(super) struct CleanUp(Option<JoinHandle<Vec<Leftover>>>);
+
+impl CleanUp {
+    /// Waits until it is over. Returns what could not be taken away.
+    pub(super) async fn leftovers(self) -> Vec<Leftover> {
+        match self.0 {
+            // The task can only fail by the observer's panic, which tokio reports by itself.
+            Some(task) => task.await.unwrap_or_default(),
+            None => Vec::new(),
+        }
+    }
+}
+
+/// Takes all answers away, side by side, and returns those where that failed.
+async fn take_away(answers: Vec<Answer>, observer: Observer, timeout: Duration) -> Vec<Leftover> {
+    let start = Instant::now();
+    // A time without end is cut to what the clock can count.
+    let deadline = start
+        .checked_add(timeout)
+        .unwrap_or(start + Duration::from_secs(86_400));
+    let observer = &observer;
+    let results = answers
+        .into_iter()
+        .map(|(solver, presentation)| async move {
+            // In a task of its own, since a solver that panics must not leave the others' answers.
+            let mut task = tokio::spawn({
+                let presentation = presentation.clone();
+                async move { solver.clean_up(&presentation).await }
+            });
+            let reason = match timeout_at(deadline, &mut task).await {
+                Ok(Ok(Ok(()))) => return None,
+                Ok(Ok(Err(error))) => error.to_string(),
+                Ok(Err(_)) => "the solver panicked".to_owned(),
+                Err(_) => {
+                    task.abort();
+                    format!("the solver was not done after {} s", timeout.as_secs_f64())
+                }
+            };
+            Some(report(&presentation, &reason, observer))
+        });
     join_all(results).await.into_iter().flatten().collect()
+}
+
+fn report(presentation: &Presentation, reason: &str, observer: &Observer) -> Leftover {
+    let leftover = Leftover::new(presentation.clone(), reason);
+    warn!(%leftover, "an answer to a challenge could not be taken away");
+    observer.emit(&Event::CleanUpFailed {
+        leftover: &leftover,
+    });
+    leftover
 }

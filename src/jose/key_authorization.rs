@@ -33,7 +33,7 @@ impl KeyAuthorization {
         Base64Url::from(&self.digest()[..]).to_string()
     }
 
-    fn compose(token: &str, thumbprint: &str) -> Self {
+    pub(crate) fn compose(token: &str, thumbprint: &str) -> Self {
         Self(format!("{token}.{thumbprint}"))
     }
 }

@@ -7,6 +7,8 @@
 //! | [`Http01Webroot`] | http-01 | a host whose web server serves files from a directory |
 //! | [`Dns01`] | dns-01, dns-account-01 | wildcards; names whose servers CAs can't reach |
 //! | [`DnsPersist01`] | dns-persist-01 | a TXT record that is published once and stays |
+//! | [`TlsAlpn01Resolver`] | tls-alpn-01 | a program whose own rustls server is on port 443 |
+//! | [`TlsAlpn01Server`] | tls-alpn-01 | a program that may listen on port 443 itself |
 //!
 //! Anything else is a [`ChallengeSolver`] of the application's own.
 //!
@@ -26,7 +28,12 @@ mod account_context;
 mod dns;
 #[cfg(feature = "http-01")]
 mod http01;
+mod leftover;
+#[cfg(any(feature = "http-01", feature = "tls-alpn-01"))]
+mod listeners;
 mod presentation;
+#[cfg(feature = "tls-alpn-01")]
+mod tls_alpn01;
 
 use async_trait::async_trait;
 
@@ -48,7 +55,12 @@ pub use self::dns::{
 pub use self::http01::{
     Http01BindError, Http01Body, Http01Error, Http01Responder, Http01Server, Http01Webroot,
 };
+pub use self::leftover::Leftover;
 pub use self::presentation::Presentation;
+#[cfg(feature = "tls-alpn-01")]
+pub use self::tls_alpn01::{
+    TlsAlpn01BindError, TlsAlpn01Error, TlsAlpn01Resolver, TlsAlpn01Server, TlsAlpn01SetupError,
+};
 /// The crate behind [`DnsUpdate`], in the version that fits.
 #[cfg(feature = "dns-update")]
 pub use ::dns_update;

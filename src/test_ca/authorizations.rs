@@ -5,6 +5,7 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 
 use super::ca::{Ca, asks_for};
+use super::custom_challenge::CustomChallenge;
 use super::orders::WEEK;
 use super::reply::{Refusal, Reply};
 use super::request::Payload;
@@ -12,10 +13,10 @@ use super::route::Route;
 use super::settings::Validation;
 use super::state::{State, StoredAuthorization, StoredChallenge};
 use super::subdomains::Needed;
-use super::validation;
+use super::{custom_challenge, validation};
 use crate::protocol::{
     Authorization, AuthorizationStatus, Challenge, ChallengeStatus, ChallengeType, DnsName,
-    Identifier,
+    Identifier, Url,
 };
 
 impl Ca {
@@ -58,11 +59,7 @@ impl Ca {
         let pace = self.settings().validation;
         let responds = !payload.is_empty();
         if responds {
-            let response: Map<String, Value> = payload.json()?;
-            if !response.is_empty() {
-                return Err(Refusal::malformed("the response must be `{}`"));
-            }
-            self.start_validation(account, id)?;
+            self.start_validation(account, id, payload.json()?)?;
         }
 
         let waits = match responds {
@@ -113,28 +110,59 @@ impl Ca {
         Ok(id)
     }
 
-    /// Makes a pending authorization with its challenge.
+    /// Makes a pending authorization with its challenges.
     pub(super) fn new_authorization(
         &self,
         state: &mut State,
         account: u64,
         identifier: &Identifier,
     ) -> Result<u64, Refusal> {
-        // §8.3, §8.4: only DNS can prove control of a wildcard. All that can be validated here is
-        // http-01, and a challenge that can only fail is kept from those who have a choice.
-        let (base, kind) = match identifier {
+        // §8.3, §8.4: only DNS can prove control of a wildcard. A challenge that can only fail here
+        // is kept from those who have a choice.
+        #[cfg_attr(not(feature = "dns-01"), expect(unused_mut))]
+        let (base, mut kinds) = match identifier {
             Identifier::Dns(name) if name.is_wildcard() => {
                 let base = DnsName::parse(name.base()).map_err(Refusal::internal)?;
-                (base.into(), ChallengeType::Dns01)
+                (base.into(), vec![ChallengeType::Dns01])
             }
-            identifier => (identifier.clone(), ChallengeType::Http01),
+            identifier => (
+                identifier.clone(),
+                vec![ChallengeType::Http01, ChallengeType::TlsAlpn01],
+            ),
         };
-        let url = self.url(Route::Challenge(state.challenges.next_id()));
-        let token = self.random.token::<32>()?;
-        let challenge = state.challenges.insert(StoredChallenge {
-            authorization: state.authorizations.next_id(),
-            object: Challenge::pending(kind, url.map_err(Refusal::internal)?, Some(token)),
-        });
+        #[cfg(feature = "dns-01")]
+        kinds.extend(self.offered_by_dns(identifier));
+        let mut customs = self.settings().custom_challenges.clone();
+        customs.retain(|custom| custom.kind().can_validate(identifier));
+        // Offered only with a resolver.
+        let asks_dns = kinds.contains(&ChallengeType::DnsAccount01);
+        let has_own = |kind: &ChallengeType| {
+            let can_pass = *kind != ChallengeType::Dns01 || asks_dns || customs.is_empty();
+            can_pass && customs.iter().all(|custom| custom.kind() != kind)
+        };
+
+        let authorization = state.authorizations.next_id();
+        let mut challenges = Vec::new();
+        let mut add = |state: &mut State, object| {
+            challenges.push(state.challenges.insert(StoredChallenge {
+                authorization,
+                object,
+            }));
+        };
+        for kind in kinds.iter().filter(|kind| has_own(kind)) {
+            let (url, token) = self.challenge_basis(state)?;
+            let mut object = Challenge::pending(kind.clone(), url, Some(token));
+            #[cfg(feature = "dns-01")]
+            if *kind == ChallengeType::DnsPersist01 {
+                object.raw_token = None;
+                object.other = self.persist_members(account)?;
+            }
+            add(state, object);
+        }
+        for custom in &customs {
+            let (url, token) = self.challenge_basis(state)?;
+            add(state, custom.offer(url, token));
+        }
 
         let mut object = Authorization::pending(base, identifier.is_wildcard(), Vec::new());
         object.expires = SystemTime::now().checked_add(WEEK);
@@ -142,12 +170,23 @@ impl Ca {
             account,
             is_pre_authorization: false,
             orders: Vec::new(),
-            challenges: vec![challenge],
+            challenges,
             object,
         }))
     }
 
-    fn start_validation(self: &Arc<Self>, account: u64, id: u64) -> Result<(), Refusal> {
+    /// The URL of the next challenge, and a token for it.
+    fn challenge_basis(&self, state: &State) -> Result<(Url, String), Refusal> {
+        let url = self.url(Route::Challenge(state.challenges.next_id()));
+        Ok((url.map_err(Refusal::internal)?, self.random.token::<32>()?))
+    }
+
+    fn start_validation(
+        self: &Arc<Self>,
+        account: u64,
+        id: u64,
+        response: Map<String, Value>,
+    ) -> Result<(), Refusal> {
         let mut state = self.state();
         let challenge = state.challenges.get(id).ok_or_else(Refusal::not_found)?;
         let authorization = challenge.authorization;
@@ -161,6 +200,11 @@ impl Ca {
             .challenges
             .get_mut(id)
             .ok_or_else(Refusal::not_found)?;
+        let custom = self.custom_challenge(&challenge.object.kind);
+        let takes_members = custom.as_ref().is_some_and(CustomChallenge::takes_members);
+        if !takes_members && !response.is_empty() {
+            return Err(Refusal::malformed("the response must be `{}`"));
+        }
         // As Pebble says it; Boulder has `conflict` for it.
         if !pending || challenge.object.status != ChallengeStatus::Pending {
             return Err(Refusal::malformed(format!(
@@ -170,7 +214,14 @@ impl Ca {
             )));
         }
         challenge.object.status = ChallengeStatus::Processing;
-        self.tasks.spawn(validation::run(Arc::clone(self), id));
+        let ca = Arc::clone(self);
+        match custom {
+            Some(custom) => {
+                let run = custom_challenge::run(ca, id, custom, response);
+                self.tasks.spawn(run);
+            }
+            None => self.tasks.spawn(validation::run(ca, id)),
+        }
         Ok(())
     }
 }

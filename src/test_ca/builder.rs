@@ -8,6 +8,9 @@ use tokio::net::TcpListener;
 
 use super::TestCa;
 use super::ca::Ca;
+use super::custom_challenge::CustomChallenge;
+#[cfg(feature = "dns-01")]
+use super::dns::DnsPersist;
 use super::issuer::Issuer;
 use super::nonces::Nonces;
 use super::random::Random;
@@ -121,11 +124,35 @@ impl TestCaBuilder {
         self
     }
 
+    /// The port at which tls-alpn-01 challenges are validated, in place of 443. By default 5001.
+    pub fn tls_alpn01_port(mut self, port: u16) -> Self {
+        self.settings.tls_alpn01_port = port;
+        self
+    }
+
     /// The address at which a DNS name is validated: a loopback address, or else validation fails.
     ///
     /// By default every name has the address 127.0.0.1.
     pub fn resolve(mut self, name: impl AsRef<str>, address: IpAddr) -> Self {
         self.settings.resolve(name.as_ref(), address);
+        self
+    }
+
+    /// The name server that the CA asks, which has to look things up for others where a name leads to
+    /// another server's zone. A loopback address, or else validation fails.
+    ///
+    /// With one, the CA offers dns-01 and dns-account-01, and validates them. By default it has none,
+    /// and offers dns-01 for wildcards only, which can but fail.
+    #[cfg(feature = "dns-01")]
+    pub fn resolver(mut self, address: SocketAddr) -> Self {
+        self.settings.dns.resolver = Some(address);
+        self
+    }
+
+    /// Offers dns-persist-01, too, in this version, where there is a [resolver](Self::resolver).
+    #[cfg(feature = "dns-01")]
+    pub fn dns_persist(mut self, version: DnsPersist) -> Self {
+        self.settings.dns.persist = Some(version);
         self
     }
 
@@ -151,6 +178,16 @@ impl TestCaBuilder {
     /// `None` to send none. By default 1 second.
     pub fn retry_after(mut self, retry_after: impl Into<Option<RetryAfter>>) -> Self {
         self.settings.retry_after = retry_after.into();
+        self
+    }
+
+    /// Offers a type of challenge that the test validates by itself; of two of the same type, the
+    /// last. One of the CA's own types takes the place of that: with a `dns-01`, wildcards can be
+    /// validated.
+    pub fn challenge(mut self, challenge: CustomChallenge) -> Self {
+        let challenges = &mut self.settings.custom_challenges;
+        challenges.retain(|other| other.kind() != challenge.kind());
+        challenges.push(challenge);
         self
     }
 

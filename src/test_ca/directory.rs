@@ -14,8 +14,11 @@ impl Ca {
         // Boulder has such a member too, so that no client fails when a new one comes.
         let unknown = self.random.token::<8>()?;
         let value = json!("a client passes over what it does not know (RFC 8555 §7.1.1)");
-        let settings = self.settings();
+        #[cfg(feature = "dns-01")]
+        let mut other_meta = self.persist_meta();
+        #[cfg(not(feature = "dns-01"))]
         let mut other_meta = Map::new();
+        let settings = self.settings();
         if settings.authorizes_subdomains {
             other_meta.insert(subdomains::MEMBER.to_owned(), json!(true));
         }
@@ -37,7 +40,7 @@ impl Ca {
             meta: Meta {
                 terms_of_service: Some(settings.terms_of_service.clone()),
                 website: Some("https://docs.rs/certwright".to_owned()),
-                caa_identities: vec!["ca.example".to_owned()],
+                caa_identities: vec![IDENTITY.to_owned()],
                 external_account_required: !settings.external_accounts.is_empty(),
                 profiles: settings.profiles.descriptions(),
                 auto_renewal: settings.auto_renewal.offered(),
@@ -50,3 +53,6 @@ impl Ca {
         Reply::json(StatusCode::OK, &directory)
     }
 }
+
+/// The CA's name in CAA records, and in those of dns-persist-01.
+pub(super) const IDENTITY: &str = "ca.example";

@@ -1,10 +1,11 @@
 //! An ACME CA inside the process, for tests.
 //!
 //! A [`TestCa`] is a whole CA on a loopback port: https with HTTP/1.1 and HTTP/2, every request
-//! checked as strictly as Let's Encrypt does it, http-01 challenges validated by real requests, and
-//! certificates that verify against its [root](TestCa::root_pem). It is for the tests of
-//! certwright, and of any program that obtains certificates by ACME, through certwright or not. It
-//! needs no installation, no container and no fixed port, and any number of them run side by side.
+//! checked as strictly as Let's Encrypt does it, http-01 and tls-alpn-01 challenges validated by
+//! real connections, and certificates that verify against its [root](TestCa::root_pem). It is for
+//! the tests of certwright, and of any program that obtains certificates by ACME, through certwright
+//! or not. It needs no installation, no container and no fixed port, and any number of them run side
+//! by side.
 //!
 //! Nothing here is fit for certificates that anybody shall trust: keys are made at start and
 //! forgotten at the end.
@@ -12,7 +13,8 @@
 //! # Testing a program
 //!
 //! A program under test needs three settings: the URL of the directory, the root certificate to
-//! trust, and the port where it answers http-01 challenges, which is where the CA is told to look.
+//! trust, and the port where it answers http-01 challenges, which is where the CA is told to look
+//! (for tls-alpn-01 it is [`TestCaBuilder::tls_alpn01_port`]).
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -115,7 +117,8 @@
 //!
 //! # What it has
 //!
-//! All of RFC 8555, but of challenges the type http-01 only; IP identifiers (RFC 8738), renewal
+//! All of RFC 8555, but of its challenges the type http-01 only; tls-alpn-01 (RFC 8737); challenges
+//! that the test [validates by itself](CustomChallenge); IP identifiers (RFC 8738), renewal
 //! information (RFC 9773), profiles (draft-ietf-acme-profiles), subdomains (RFC 9444), certificates
 //! that renew by themselves (RFC 8739) and revocation lists (RFC 5280). Nothing expires but
 //! certificates, their renewal, and rate limits.
@@ -128,8 +131,11 @@ mod builder;
 mod ca;
 mod certificates;
 mod crl;
+mod custom_challenge;
 mod dates;
 mod directory;
+#[cfg(feature = "dns-01")]
+mod dns;
 mod external_accounts;
 mod issuer;
 mod log;
@@ -156,6 +162,9 @@ mod tests;
 mod validation;
 
 pub use self::builder::{StartError, TestCaBuilder};
+pub use self::custom_challenge::{ChallengeAttempt, CustomChallenge};
+#[cfg(feature = "dns-01")]
+pub use self::dns::DnsPersist;
 pub use self::log::LoggedRequest;
 pub use self::rate_limits::RateLimit;
 pub use self::route::ResourceKind;
@@ -241,6 +250,11 @@ impl TestCa {
     /// See [`TestCaBuilder::http01_port`].
     pub fn set_http01_port(&self, port: u16) {
         self.0.ca.settings().http01_port = port;
+    }
+
+    /// See [`TestCaBuilder::tls_alpn01_port`].
+    pub fn set_tls_alpn01_port(&self, port: u16) {
+        self.0.ca.settings().tls_alpn01_port = port;
     }
 
     /// See [`TestCaBuilder::resolve`].

@@ -4,6 +4,9 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, SystemTime};
 
 use super::auto_renewal::AutoRenewalSettings;
+use super::custom_challenge::CustomChallenge;
+#[cfg(feature = "dns-01")]
+use super::dns::DnsSettings;
 use super::profiles::Profiles;
 use super::rate_limits::RateLimits;
 use super::renewal_info::RenewalSettings;
@@ -18,6 +21,9 @@ pub(super) struct Settings {
     pub(super) bad_chain: Option<BadChain>,
     pub(super) blocked: BTreeSet<String>,
     pub(super) certificate_lifetime: Duration,
+    pub(super) custom_challenges: Vec<CustomChallenge>,
+    #[cfg(feature = "dns-01")]
+    pub(super) dns: DnsSettings,
     pub(super) external_accounts: BTreeMap<String, MacKey>,
     pub(super) honours_dates: bool,
     pub(super) http01_port: u16,
@@ -31,6 +37,7 @@ pub(super) struct Settings {
     pub(super) pre_authorizes: bool,
     pub(super) reuses_authorizations: bool,
     pub(super) terms_of_service: String,
+    pub(super) tls_alpn01_port: u16,
     pub(super) validation: Validation,
     pub(super) validation_timeout: Duration,
 }
@@ -44,6 +51,9 @@ impl Default for Settings {
             bad_chain: None,
             blocked: BTreeSet::new(),
             certificate_lifetime: Duration::from_secs(90 * 24 * 3_600),
+            custom_challenges: Vec::new(),
+            #[cfg(feature = "dns-01")]
+            dns: DnsSettings::default(),
             external_accounts: BTreeMap::new(),
             honours_dates: false,
             http01_port: 5002,
@@ -57,6 +67,7 @@ impl Default for Settings {
             retry_after: Some(RetryAfter::Seconds(1)),
             reuses_authorizations: false,
             terms_of_service: TERMS_OF_SERVICE.to_owned(),
+            tls_alpn01_port: 5001,
             validation: Validation::BeforeNextLook,
             validation_timeout: Duration::from_secs(5),
         }

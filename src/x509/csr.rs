@@ -4,7 +4,7 @@ use der::oid::AssociatedOid;
 use der::{Decode, Encode};
 use rustls_pki_types::CertificateSigningRequestDer;
 use thiserror::Error;
-use x509_cert::builder::{Builder, RequestBuilder};
+use x509_cert::builder::RequestBuilder;
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::name::Name;
@@ -12,7 +12,7 @@ use x509_cert::request::{CertReq, ExtensionReq};
 
 use super::CertificateKey;
 use super::names::{self, list};
-use crate::jose::{PrivateKey, SignatureFault, verify_signature};
+use crate::jose::{SignatureFault, verify_signature};
 use crate::protocol::{Identifier, printable};
 
 /// A certificate signing request (PKCS#10, RFC 2986), as finalize sends it (RFC 8555 §7.4).
@@ -53,16 +53,7 @@ impl Csr {
         builder
             .add_extension(&SubjectAltName(general_names))
             .map_err(|error| InvalidCsr::Encoding(error.to_string()))?;
-        let request = match key.private() {
-            PrivateKey::P256(key) => builder.build::<_, p256::ecdsa::DerSignature>(key),
-            #[cfg(feature = "p384")]
-            PrivateKey::P384(key) => builder.build::<_, p384::ecdsa::DerSignature>(key),
-            #[cfg(feature = "ed25519")]
-            PrivateKey::Ed25519(key) => builder.build::<_, ed25519_dalek::Signature>(key),
-            #[cfg(feature = "rsa")]
-            PrivateKey::Rsa(key) => builder.build::<_, rsa::pkcs1v15::Signature>(key.as_ref()),
-        }
-        .map_err(encoding)?;
+        let request = key.sign_document(builder).map_err(encoding)?;
         Self::read(&request, request.to_der()?)
     }
 

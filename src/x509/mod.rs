@@ -1,6 +1,7 @@
 //! Certificates, as far as a client of a CA needs them: keys, CSRs, chains that are checked before
 //! they are used, and what a certificate says of itself. No I/O.
 
+mod acme_certificate;
 mod certificate_id;
 mod certificate_key;
 mod chain;
@@ -14,6 +15,7 @@ mod names;
 mod pem_chain;
 mod sct;
 
+pub use self::acme_certificate::{AcmeCertificate, InvalidAcmeCertificate};
 pub use self::certificate_id::CertificateId;
 pub use self::certificate_key::CertificateKey;
 pub use self::chain::{CertificateChain, ChainFault, InvalidChain};

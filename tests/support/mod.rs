@@ -16,6 +16,8 @@
 
 pub mod bind;
 pub mod examples;
+#[cfg(feature = "dns-01")]
+pub mod name_server;
 pub mod net;
 pub mod pebble;
 pub mod pki;

@@ -1,25 +1,21 @@
 use std::convert::Infallible;
 use std::future;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
-use tokio::sync::Mutex;
-use tokio::task::JoinSet;
-use tokio::time;
-use tracing::{Instrument, debug, debug_span, info, warn};
+use tokio::net::{TcpStream, ToSocketAddrs};
+use tracing::debug;
 
 use super::Http01Responder;
 use crate::error::BoxError;
 use crate::protocol::{ChallengeType, Identifier};
+use crate::solver::listeners::{self, ListenFault, Listening};
 use crate::solver::{ChallengeSolver, Presentation};
 
 /// Solves http-01 (RFC 8555 §8.3) with an HTTP server of its own.
@@ -45,7 +41,7 @@ use crate::solver::{ChallengeSolver, Presentation};
 #[derive(Clone, Debug)]
 pub struct Http01Server {
     responder: Http01Responder,
-    running: Arc<Running>,
+    listening: Arc<Listening>,
 }
 
 impl Http01Server {
@@ -75,20 +71,7 @@ impl Http01Server {
     /// # }
     /// ```
     pub async fn bind(addresses: impl ToSocketAddrs) -> Result<Self, Http01BindError> {
-        let mut distinct: Vec<SocketAddr> = Vec::new();
-        for address in tokio::net::lookup_host(addresses)
-            .await
-            .map_err(Http01BindError::Resolve)?
-        {
-            // A host file that names an address twice is no reason to find it in use.
-            if !distinct.contains(&address) {
-                distinct.push(address);
-            }
-        }
-        if distinct.is_empty() {
-            return Err(Http01BindError::NoAddress);
-        }
-        Self::serve(listen_on_each(&distinct)?)
+        Ok(Self::serve(listeners::bind(addresses).await?)?)
     }
 
     /// Listens on a port of all interfaces, IPv4 and IPv6.
@@ -100,18 +83,7 @@ impl Http01Server {
     ///
     /// Fails if the port cannot be listened on, of either IP version.
     pub async fn on_port(port: u16) -> Result<Self, Http01BindError> {
-        let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-        let (missing, reason) = match listen_on_each(&[v6, v4]) {
-            Err(Http01BindError::Listen { address, source }) if lacks_ip_version(&source) => {
-                (address, source)
-            }
-            result => return Self::serve(result?),
-        };
-
-        let other = if missing.is_ipv6() { v4 } else { v6 };
-        info!(%missing, %reason, "http-01 server listens on {other} only");
-        Self::serve(listen_on_each(&[other])?)
+        Ok(Self::serve(listeners::on_port(port)?)?)
     }
 
     /// Serves on sockets that listen already, such as those that systemd or another parent process
@@ -124,17 +96,13 @@ impl Http01Server {
     pub async fn from_listeners(
         listeners: impl IntoIterator<Item = std::net::TcpListener>,
     ) -> Result<Self, Http01BindError> {
-        let listeners: Vec<_> = listeners.into_iter().collect();
-        if listeners.is_empty() {
-            return Err(Http01BindError::NoAddress);
-        }
-        Self::serve(listeners)
+        Ok(Self::serve(listeners.into_iter().collect())?)
     }
 
     /// The addresses on which it listens, in the order of the resolution; of
     /// [`on_port`](Self::on_port), IPv6 first.
     pub fn local_addrs(&self) -> &[SocketAddr] {
-        &self.running.local_addrs
+        self.listening.local_addrs()
     }
 
     /// What answers the requests.
@@ -148,29 +116,18 @@ impl Http01Server {
     ///
     /// Dropping the last clone stops it as well, but a moment later.
     pub async fn shut_down(&self) {
-        self.running.listening.lock().await.shutdown().await;
+        self.listening.shut_down().await;
     }
 
-    fn serve(listeners: Vec<std::net::TcpListener>) -> Result<Self, Http01BindError> {
+    fn serve(listeners: Vec<std::net::TcpListener>) -> Result<Self, ListenFault> {
         let responder = Http01Responder::default();
-        let mut local_addrs = Vec::new();
-        let mut listening = JoinSet::new();
-        for listener in listeners {
-            let address = listener.local_addr().map_err(Http01BindError::Register)?;
-            listener
-                .set_nonblocking(true)
-                .map_err(Http01BindError::Register)?;
-            let listener = TcpListener::from_std(listener).map_err(Http01BindError::Register)?;
-            local_addrs.push(address);
-            listening.spawn(accept_connections(listener, responder.clone()));
-        }
-        debug!(?local_addrs, "http-01 server started");
+        let answering = responder.clone();
+        let listening = Listening::start(ChallengeType::Http01, listeners, move |stream| {
+            serve_connection(stream, answering.clone())
+        })?;
         Ok(Self {
             responder,
-            running: Arc::new(Running {
-                local_addrs,
-                listening: Mutex::new(listening),
-            }),
+            listening: Arc::new(listening),
         })
     }
 }
@@ -216,54 +173,28 @@ pub enum Http01BindError {
     Resolve(#[source] io::Error),
 }
 
+impl From<ListenFault> for Http01BindError {
+    fn from(fault: ListenFault) -> Self {
+        match fault {
+            ListenFault::Listen { address, source } => Self::Listen { address, source },
+            ListenFault::NoAddress => Self::NoAddress,
+            ListenFault::Register(source) => Self::Register(source),
+            ListenFault::Resolve(source) => Self::Resolve(source),
+        }
+    }
+}
+
 fn listen_hint(address: &SocketAddr, source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::AddrInUse => {
             "; if another web server listens there, mount an Http01Responder in it or let it serve \
              the files of an Http01Webroot"
         }
-        io::ErrorKind::AddrNotAvailable => "; no interface of this host has the address",
-        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
-            "; ports below 1024 take a privilege (on Linux CAP_NET_BIND_SERVICE), a socket opened \
-             by the service manager, or a port 80 that is forwarded to a higher one"
-        }
-        _ => "",
-    }
-}
-
-#[derive(Debug)]
-struct Running {
-    local_addrs: Vec<SocketAddr>,
-    /// One task for each listener, which owns the tasks of its connections. Dropping a `JoinSet`
-    /// aborts its tasks, so that all of them go with the last handle.
-    listening: Mutex<JoinSet<()>>,
-}
-
-async fn accept_connections(listener: TcpListener, responder: Http01Responder) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, peer)) => {
-                    let span = debug_span!("http01_connection", %peer);
-                    connections.spawn(serve_connection(stream, responder.clone()).instrument(span));
-                }
-                // Out of file descriptors or memory, most likely, and accepting again at once would
-                // fail again at once. What holds them may let go of them, so the server stays.
-                Err(error) => {
-                    warn!(%error, "http-01 server cannot accept a connection");
-                    time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-        }
+        _ => listeners::hint(address, source),
     }
 }
 
 async fn serve_connection(stream: TcpStream, responder: Http01Responder) {
-    // Without it, the response may only be somewhat slower.
-    let _ = stream.set_nodelay(true);
-
     let connection = http1::Builder::new()
         .keep_alive(false)
         .max_buf_size(MAX_HEADER_SIZE)
@@ -271,103 +202,24 @@ async fn serve_connection(stream: TcpStream, responder: Http01Responder) {
             TokioIo::new(stream),
             service_fn(|request| future::ready(Ok::<_, Infallible>(responder.handle(&request)))),
         );
-    // One deadline for the connection bounds the reading of the header and, unlike a timeout for
-    // that alone, the writing of the response as well.
-    match time::timeout(CONNECTION_TIMEOUT, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%error, "http-01 connection failed"),
-        Err(_) => debug!("http-01 connection took too long"),
+    if let Err(error) = connection.await {
+        debug!(%error, "http-01 connection failed");
     }
 }
-
-fn listen_on_each(addresses: &[SocketAddr]) -> Result<Vec<std::net::TcpListener>, Http01BindError> {
-    for _ in 1..PORT_ATTEMPTS {
-        match try_listen_on_each(addresses) {
-            // The port that the system chose for the first address may be taken on another; a port
-            // that the caller chose stays taken.
-            Err(Http01BindError::Listen { address, source })
-                if source.kind() == io::ErrorKind::AddrInUse && !addresses.contains(&address) => {}
-            result => return result,
-        }
-    }
-    try_listen_on_each(addresses)
-}
-
-fn try_listen_on_each(
-    addresses: &[SocketAddr],
-) -> Result<Vec<std::net::TcpListener>, Http01BindError> {
-    let mut chosen_port = 0;
-    let mut listeners = Vec::new();
-    for address in addresses {
-        let mut address = *address;
-        let any_port = address.port() == 0;
-        if any_port {
-            address.set_port(chosen_port);
-        }
-        let (listener, port) =
-            listen(address).map_err(|source| Http01BindError::Listen { address, source })?;
-        if any_port {
-            chosen_port = port;
-        }
-        listeners.push(listener);
-    }
-    Ok(listeners)
-}
-
-fn listen(address: SocketAddr) -> io::Result<(std::net::TcpListener, u16)> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    if address.is_ipv6() {
-        // Else [::] takes the port of 0.0.0.0 as well, on some systems and with some settings.
-        socket.set_only_v6(true)?;
-    }
-    // So that a restart need not wait for connections of the process before it to time out. On
-    // Windows, where that is so anyway, the option would let other programs take the port over.
-    #[cfg(unix)]
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    let listener = std::net::TcpListener::from(socket);
-    let port = listener.local_addr()?.port();
-    Ok((listener, port))
-}
-
-/// Whether listening on all interfaces failed because the system has no such IP version.
-///
-/// It is known by what it is not, because systems differ: no such address family, no such address,
-/// protocol not supported.
-fn lacks_ip_version(error: &io::Error) -> bool {
-    !matches!(
-        error.kind(),
-        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
-    )
-}
-
-/// Of connections that wait to be accepted; systems have a limit of their own, often lower.
-const BACKLOG: i32 = 1024;
-
-/// For each address. A CA comes with a handful for each name: one from each of its perspectives.
-const MAX_CONNECTIONS: usize = 256;
 
 /// A CA sends a few hundred octets; proxies in between add some.
 const MAX_HEADER_SIZE: usize = 16 * 1024;
 
-/// About as long as a CA waits for an answer.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
-
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-const PORT_ATTEMPTS: usize = 16;
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time;
 
     use super::super::testing::*;
     use super::*;
+    use crate::solver::listeners::{CONNECTION_TIMEOUT, MAX_CONNECTIONS};
 
     #[tokio::test]
     async fn says_which_address_is_in_use_and_what_to_do() {

@@ -17,6 +17,7 @@ mod renewal_info;
 mod strictness;
 mod subdomains;
 mod terms;
+mod tls_alpn01;
 mod validation;
 
 use http::StatusCode;

@@ -70,8 +70,10 @@ impl Fetch<'_> {
             let uri = url.uri();
             let address = self
                 .ca
-                .address(uri.host().unwrap_or_default())
-                .map_err(|fault| connection(&url, &fault))?;
+                .address(uri.host().unwrap_or_default(), |fault| {
+                    connection(&url, &fault)
+                })
+                .await?;
             let failed = |fault: &str| {
                 let mut problem = connection(&url, fault);
                 problem.detail = problem.detail.map(|detail| format!("{address}: {detail}"));
