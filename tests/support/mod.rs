@@ -14,6 +14,7 @@
     reason = "shared by test crates that each use a part"
 )]
 
+pub mod bind;
 pub mod examples;
 #[cfg(feature = "dns-01")]
 pub mod name_server;
