@@ -127,6 +127,10 @@ mod markdown {
     #[doc = include_str!("../docs/certificates.md")]
     struct Certificates;
 
+    #[cfg(all(feature = "dns-01", feature = "tls-alpn-01"))]
+    #[doc = include_str!("../docs/challenges.md")]
+    struct Challenges;
+
     #[doc = include_str!("../docs/orders.md")]
     struct Orders;
 
