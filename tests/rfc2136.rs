@@ -68,7 +68,9 @@ async fn each_value_comes_and_goes_by_itself() {
         provider.add(&records[1]),
         provider.add(&records[2]),
     );
-    (added.0.unwrap(), added.1.unwrap(), added.2.unwrap());
+    added.0.unwrap();
+    added.1.unwrap();
+    added.2.unwrap();
     provider.remove(&records[2]).await.unwrap();
     assert_eq!(bind.txt(NAME).await, ["apex", "wildcard"]);
     provider.remove(&records[0]).await.unwrap();
@@ -322,7 +324,8 @@ mod through_dns_update {
         let [wildcard, apex] =
             ["wildcard", "apex"].map(|value| TxtRecord::new(NAME, value).in_zone("example.test"));
         let added = tokio::join!(provider.add(&wildcard), provider.add(&apex));
-        (added.0.unwrap(), added.1.unwrap());
+        added.0.unwrap();
+        added.1.unwrap();
         assert_eq!(bind.txt(NAME).await, ["apex", "wildcard"]);
         provider.remove(&wildcard).await.unwrap();
         provider.remove(&wildcard).await.unwrap();
