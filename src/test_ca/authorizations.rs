@@ -15,7 +15,7 @@ use super::subdomains::Needed;
 use super::validation;
 use crate::protocol::{
     Authorization, AuthorizationStatus, Challenge, ChallengeStatus, ChallengeType, DnsName,
-    Identifier,
+    Identifier, Problem, ProblemType,
 };
 
 impl Ca {
@@ -54,6 +54,7 @@ impl Ca {
         account: u64,
         id: u64,
         payload: &Payload,
+        fails: bool,
     ) -> Result<Reply, Refusal> {
         let pace = self.settings().validation;
         let responds = !payload.is_empty();
@@ -62,7 +63,7 @@ impl Ca {
             if !response.is_empty() {
                 return Err(Refusal::malformed("the response must be `{}`"));
             }
-            self.start_validation(account, id)?;
+            self.start_validation(account, id, fails)?;
         }
 
         let waits = match responds {
@@ -147,7 +148,12 @@ impl Ca {
         }))
     }
 
-    fn start_validation(self: &Arc<Self>, account: u64, id: u64) -> Result<(), Refusal> {
+    fn start_validation(
+        self: &Arc<Self>,
+        account: u64,
+        id: u64,
+        fails: bool,
+    ) -> Result<(), Refusal> {
         let mut state = self.state();
         let challenge = state.challenges.get(id).ok_or_else(Refusal::not_found)?;
         let authorization = challenge.authorization;
@@ -170,6 +176,18 @@ impl Ca {
             )));
         }
         challenge.object.status = ChallengeStatus::Processing;
+        if fails {
+            let ca = Arc::clone(self);
+            let problem = Problem::new(
+                ProblemType::Unauthorized,
+                "the test wants this challenge to fail",
+            );
+            self.tasks.spawn(async move {
+                ca.state().conclude(id, Err(problem));
+                ca.announce_validation();
+            });
+            return Ok(());
+        }
         self.tasks.spawn(validation::run(Arc::clone(self), id));
         Ok(())
     }

@@ -75,6 +75,21 @@
 //! # }
 //! ```
 //!
+//! Any request can be made to fail, before the CA acts or after; see [`Fault`]. What the CA has made
+//! of it all is told by [`TestCa::accounts`], [`TestCa::orders`] and others.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use certwright::test_ca::{Fault, ResourceKind, TestCa};
+//!
+//! let ca = TestCa::start().await?;
+//! // The CA finalizes the first order, but the connection is reset before its reply.
+//! ca.inject(Fault::Reset.on(ResourceKind::Finalize).nth(1).after_acting());
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What only some CAs do
 //!
 //! ```
@@ -131,6 +146,8 @@ mod crl;
 mod dates;
 mod directory;
 mod external_accounts;
+mod faults;
+mod inspection;
 mod issuer;
 mod log;
 mod nonces;
@@ -156,6 +173,7 @@ mod tests;
 mod validation;
 
 pub use self::builder::{StartError, TestCaBuilder};
+pub use self::faults::{Fault, Injection, PlayedFault};
 pub use self::log::LoggedRequest;
 pub use self::rate_limits::RateLimit;
 pub use self::route::ResourceKind;

@@ -7,6 +7,7 @@ mod client;
 mod crl;
 mod dates;
 mod external_accounts;
+mod faults;
 mod handle;
 mod issuance;
 mod order_lists;
