@@ -16,6 +16,7 @@
 
 pub mod examples;
 pub mod net;
+pub mod paused;
 pub mod pebble;
 pub mod pki;
 pub mod script;
