@@ -196,7 +196,7 @@ impl Chaos {
                 Err(failure) => report.failures.push(failure),
             }
             let done = report.issued + report.failures.len();
-            if self.shows_progress && (done % step == 0 || done == self.orders) {
+            if self.shows_progress && (done.is_multiple_of(step) || done == self.orders) {
                 eprint!("\r{done} of {} orders", self.orders);
             }
         }
