@@ -214,6 +214,14 @@ impl ClientBuilder {
         self
     }
 
+    /// For how long a request that the network or the CA failed is sent again, where that is safe.
+    /// Default: 30 s. See [`SessionOptions::retry_timeout`].
+    #[must_use]
+    pub fn retry_timeout(mut self, timeout: Duration) -> Self {
+        self.options = self.options.map(|options| options.retry_timeout(timeout));
+        self
+    }
+
     /// How long to wait for the CA to validate or to issue, where a call names no time of its own.
     /// Default: 5 minutes.
     #[must_use]

@@ -46,7 +46,8 @@ async fn registers_and_keeps_the_two_newest_values() {
     let both = [&second, &third]
         .map(|value| TxtRecord::new("_acme-challenge.example.com", value.as_str()));
     let added = tokio::join!(provider.add(&both[0]), provider.add(&both[1]));
-    (added.0.unwrap(), added.1.unwrap());
+    added.0.unwrap();
+    added.1.unwrap();
     assert_eq!(server.values(&name), [&*second, &*third]);
 
     // There is no way to remove a value.

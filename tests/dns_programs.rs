@@ -206,7 +206,9 @@ async fn runs_one_at_a_time_unless_told_otherwise() {
         provider.add(&record),
         provider.remove(&record)
     );
-    (a.unwrap(), b.unwrap(), c.unwrap());
+    a.unwrap();
+    b.unwrap();
+    c.unwrap();
 
     // Each of these waits for the other.
     let meets = scripts.write(
@@ -215,7 +217,8 @@ async fn runs_one_at_a_time_unless_told_otherwise() {
     );
     let provider = DnsProgram::exec("/bin/sh").arg(&meets).side_by_side(2);
     let (a, b) = tokio::join!(provider.add(&record), provider.remove(&record));
-    (a.unwrap(), b.unwrap());
+    a.unwrap();
+    b.unwrap();
 }
 
 /// A directory with scripts, in which they run.

@@ -15,6 +15,7 @@ mod told;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, LOCATION, USER_AGENT};
@@ -25,7 +26,7 @@ use tracing::debug;
 use self::nonce::{Nonce, NoncePool};
 pub(crate) use self::pace::Pace;
 pub use self::reply::Reply;
-pub(crate) use self::retries::Retries;
+pub(crate) use self::retries::{Failure, Retries};
 use crate::error::{ConfigurationError, Error, NetworkFault, Operation, ReplyFault};
 use crate::jose::{Jws, KeyReference, Signer};
 use crate::protocol::{Directory, ProblemType, Resource, Url};
@@ -161,7 +162,7 @@ impl Session {
     /// (§6.5). Where [`SignedRequest::repeat`] allows it, the request is sent anew after a pause
     /// when the network or the CA failed.
     pub async fn post(&self, request: &SignedRequest<'_>) -> Result<Reply, Error> {
-        let mut retries = Retries::default();
+        let mut retries = self.retries();
         loop {
             let error = match self.post_once(request).await {
                 Ok(reply) => return Ok(reply),
@@ -175,6 +176,11 @@ impl Session {
                 _ => return Err(error),
             }
         }
+    }
+
+    /// The tries that a request has, from now on.
+    pub(crate) fn retries(&self) -> Retries {
+        Retries::within(self.shared.options.retry_timeout)
     }
 
     async fn post_once(&self, request: &SignedRequest<'_>) -> Result<Reply, Error> {
@@ -273,7 +279,7 @@ impl Session {
         if let Kind::Acme = kind {
             self.check_secure(operation, url)?;
         }
-        let mut retries = Retries::default();
+        let mut retries = self.retries();
         loop {
             let mut http = self.request(method.clone(), url)?.map(|()| Bytes::new());
             if let Kind::Public { limit } = kind {
@@ -371,10 +377,14 @@ pub struct SessionOptions {
     user_agent: HeaderValue,
     accept_language: HeaderValue,
     loopback_http: bool,
+    retry_timeout: Duration,
 }
 
 impl SessionOptions {
     const OWN_PRODUCT: &str = concat!("certwright/", env!("CARGO_PKG_VERSION"));
+
+    /// Long enough for a CA to restart, or to drop one request of six and still serve all.
+    const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 
     /// Puts the application's product before certwright's in the `User-Agent` (RFC 8555 §6.1), such
     /// as `example-server/1.2 (+https://example.com)`.
@@ -397,6 +407,19 @@ impl SessionOptions {
         self.loopback_http = true;
         self
     }
+
+    /// For how long a request that the network or the CA failed is sent again, where that is safe.
+    /// Default: 30 s.
+    ///
+    /// The pauses in between grow from a quarter of a second to some seconds, with jitter, and are
+    /// longer where the CA asks for that, by `Retry-After`, and there is time. A request is sent again
+    /// four times at least, however long each try takes to fail, and not at all where the time is
+    /// zero. Whoever waits for the result may set a deadline of their own that ends it earlier.
+    #[must_use]
+    pub fn retry_timeout(mut self, timeout: Duration) -> Self {
+        self.retry_timeout = timeout;
+        self
+    }
 }
 
 impl Default for SessionOptions {
@@ -405,6 +428,7 @@ impl Default for SessionOptions {
             user_agent: HeaderValue::from_static(Self::OWN_PRODUCT),
             accept_language: HeaderValue::from_static("en"),
             loopback_http: false,
+            retry_timeout: Self::RETRY_TIMEOUT,
         }
     }
 }

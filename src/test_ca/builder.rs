@@ -11,6 +11,7 @@ use super::ca::Ca;
 use super::custom_challenge::CustomChallenge;
 #[cfg(feature = "dns-01")]
 use super::dns::DnsPersist;
+use super::faults::{Faults, Injection};
 use super::issuer::Issuer;
 use super::nonces::Nonces;
 use super::random::Random;
@@ -26,6 +27,7 @@ pub struct TestCaBuilder {
     pub(super) alternate_chains: usize,
     bind: SocketAddr,
     pub(super) distributes_crl: bool,
+    pub(super) injections: Vec<Injection>,
     rejected_nonces: f64,
     seed: u64,
     pub(super) settings: Settings,
@@ -37,6 +39,7 @@ impl TestCaBuilder {
             alternate_chains: 0,
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             distributes_crl: false,
+            injections: Vec::new(),
             rejected_nonces: 0.0,
             seed: 0,
             settings: Settings::default(),
@@ -79,7 +82,8 @@ impl TestCaBuilder {
         let mut nonces = Nonces::new(self.seed);
         nonces.reject(self.rejected_nonces);
         let base = format!("https://{address}");
-        let ca = Arc::new(Ca::new(base, random, issuer, nonces, self.settings));
+        let faults = Faults::new(self.seed, self.injections);
+        let ca = Arc::new(Ca::new(base, random, issuer, nonces, faults, self.settings));
         ca.tasks
             .spawn(server::run(Arc::clone(&ca), listener, Some(tls)));
         if let Some(listener) = crl_listener {
@@ -98,7 +102,9 @@ impl TestCaBuilder {
         self
     }
 
-    /// Seeds the choice of the nonces that are [rejected](Self::reject_nonces). By default 0.
+    /// Seeds what is left to chance: the choice of the nonces that are
+    /// [rejected](Self::reject_nonces), and of the requests that a
+    /// [share](super::Injection::share) of faults is for. By default 0.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self

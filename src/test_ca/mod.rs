@@ -77,6 +77,21 @@
 //! # }
 //! ```
 //!
+//! Any request can be made to fail, before the CA acts or after; see [`Fault`]. What the CA has made
+//! of it all is told by [`TestCa::accounts`], [`TestCa::orders`] and others.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use certwright::test_ca::{Fault, ResourceKind, TestCa};
+//!
+//! let ca = TestCa::start().await?;
+//! // The CA finalizes the first order, but the connection is reset before its reply.
+//! ca.inject(Fault::Reset.on(ResourceKind::Finalize).nth(1).after_acting());
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What only some CAs do
 //!
 //! ```
@@ -138,6 +153,8 @@ mod directory;
 #[cfg(feature = "dns-01")]
 mod dns;
 mod external_accounts;
+mod faults;
+mod inspection;
 mod issuer;
 mod log;
 mod nonces;
@@ -166,6 +183,7 @@ pub use self::builder::{StartError, TestCaBuilder};
 pub use self::custom_challenge::{ChallengeAttempt, CustomChallenge};
 #[cfg(feature = "dns-01")]
 pub use self::dns::DnsPersist;
+pub use self::faults::{Fault, Injection, PlayedFault};
 pub use self::log::LoggedRequest;
 pub use self::rate_limits::RateLimit;
 pub use self::route::ResourceKind;

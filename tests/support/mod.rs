@@ -19,6 +19,7 @@ pub mod examples;
 #[cfg(feature = "dns-01")]
 pub mod name_server;
 pub mod net;
+pub mod paused;
 pub mod pebble;
 pub mod pki;
 pub mod script;
