@@ -2,7 +2,9 @@ use crate::account::Account;
 use crate::authorization::Authorization;
 use crate::error::{Error, Operation};
 use crate::jose::KeyAuthorization;
-use crate::protocol::{self, ChallengeStatus, ChallengeType, Identifier, ProblemType, Token, Url};
+use crate::protocol::{
+    self, ChallengeResponse, ChallengeStatus, ChallengeType, Identifier, ProblemType, Token, Url,
+};
 use crate::session::SignedRequest;
 
 /// A challenge: one way to prove control of an identifier (RFC 8555 §7.1.5, §8).
@@ -85,11 +87,33 @@ impl Challenge {
     /// When the reply is lost, the request is sent again. Where the CA then refuses it, as it has
     /// begun already, the authorization tells how the challenge stands.
     pub async fn ready(&self) -> Result<protocol::Challenge, Error> {
+        self.ready_with(&ChallengeResponse::empty()).await
+    }
+
+    /// Like [`ready`](Self::ready), with what the challenge's type asks for, such as the attestation
+    /// of device-attest-01.
+    ///
+    /// ```no_run
+    /// # async fn example(authorization: certwright::Authorization) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::collections::BTreeMap;
+    ///
+    /// use certwright::protocol::{ChallengeResponse, ChallengeType};
+    ///
+    /// let challenge = authorization.challenge(ChallengeType::DeviceAttest01)?;
+    /// let attestation = BTreeMap::from([("attObj", "o2NmbXRkc3RlcA")]);
+    /// challenge.ready_with(&ChallengeResponse::new(&attestation)?).await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn ready_with(
+        &self,
+        response: &ChallengeResponse,
+    ) -> Result<protocol::Challenge, Error> {
+        let payload = response.as_str().as_bytes().to_vec();
         let request = SignedRequest {
             repeat: true,
             ..self
                 .account
-                .request(Operation::Challenge, self.url(), b"{}".to_vec())
+                .request(Operation::Challenge, self.url(), payload)
         };
         let error = match self.account.post(request).await {
             Ok(reply) => return reply.json(),

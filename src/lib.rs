@@ -78,6 +78,8 @@ mod challenge;
 mod client;
 mod delegation;
 pub mod directories;
+#[cfg(feature = "dns-01")]
+pub mod dns;
 pub mod error;
 pub mod import;
 pub mod issuance;

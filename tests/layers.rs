@@ -13,6 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["x509"],
     &["renewal"],
     &["transport"],
+    &["dns"],
     &["session"],
     &[
         "client",

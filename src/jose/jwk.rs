@@ -265,7 +265,7 @@ impl EcCurve {
 
 /// The SHA-256 thumbprint of an account's public key (RFC 7638).
 ///
-/// Displays as base64url.
+/// Displays and serialises as base64url.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct Thumbprint([u8; 32]);
 
@@ -285,6 +285,21 @@ impl fmt::Display for Thumbprint {
 impl fmt::Debug for Thumbprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Thumbprint({self})")
+    }
+}
+
+impl Serialize for Thumbprint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Thumbprint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let octets = Base64Url::deserialize(deserializer)?;
+        let digest = octets.as_bytes().try_into();
+        let digest = digest.map_err(|_| de::Error::custom("a thumbprint has 32 octets"))?;
+        Ok(Self(digest))
     }
 }
 

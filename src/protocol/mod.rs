@@ -14,9 +14,11 @@ mod authorization;
 mod auto_renewal;
 mod base64url;
 mod challenge;
+mod challenge_response;
 mod delegation;
 mod directory;
 mod identifier;
+mod issue_value;
 mod open_enum;
 mod order;
 mod problem;
@@ -30,11 +32,13 @@ pub use self::authorization::{Authorization, AuthorizationStatus, NewAuthorizati
 pub use self::auto_renewal::{AutoRenewal, AutoRenewalLimits};
 pub use self::base64url::{Base64Url, InvalidBase64Url};
 pub use self::challenge::{Challenge, ChallengeStatus, ChallengeType, InvalidToken, Token};
+pub use self::challenge_response::{ChallengeResponse, InvalidChallengeResponse};
 pub use self::delegation::{Delegation, Delegations};
 pub use self::directory::{Directory, Extension, Meta, Resource};
 pub use self::identifier::{
     DnsName, Identifier, IdentifierFault, Identifiers, InvalidIdentifier, OtherIdentifier,
 };
+pub use self::issue_value::{InvalidIssueValue, IssueValue, IssueValueFault};
 pub use self::order::{Finalize, NewOrder, Order, OrderStatus};
 pub use self::problem::{Problem, ProblemType};
 pub use self::renewal_info::{InvalidWindow, RenewalInfo, RenewalWindow};

@@ -8,32 +8,41 @@
 //!
 //! Anything else is a [`ChallengeSolver`] of the application's own.
 
+mod account_context;
 #[cfg(feature = "dns-01")]
 mod dns;
 #[cfg(feature = "http-01")]
 mod http01;
+mod presentation;
 
 use async_trait::async_trait;
 
+pub use self::account_context::AccountContext;
 #[cfg(feature = "dns-01")]
 pub use self::dns::{DnsProvider, TxtRecord};
 #[cfg(feature = "http-01")]
 pub use self::http01::{
     Http01BindError, Http01Body, Http01Error, Http01Responder, Http01Server, Http01Webroot,
 };
+pub use self::presentation::Presentation;
 use crate::error::BoxError;
-use crate::jose::{KeyAuthorization, Thumbprint};
-use crate::protocol::{Challenge, ChallengeType, Identifier, InvalidToken, Token, Url};
+pub use crate::protocol::{ChallengeResponse, InvalidChallengeResponse};
+use crate::protocol::{ChallengeType, Identifier};
 
 /// Makes the answer to a challenge visible to the CA, and takes it away afterwards.
 ///
 /// An issuance calls, for the challenges of one order:
 ///
-/// 1. [`present`](Self::present) for each of them, side by side;
-/// 2. once all are presented, [`wait`](Self::wait) for each of them, side by side, so that a hundred
+/// 1. before the order is made, [`check`](Self::check) for each identifier, side by side;
+/// 2. [`present`](Self::present) for each challenge, side by side;
+/// 3. once all are presented, [`wait`](Self::wait) for each of them, side by side, so that a hundred
 ///    names over slow DNS take one propagation time and not a hundred;
-/// 3. once all waits are over, it tells the CA that the challenges are ready;
-/// 4. once the order's fate is known, [`clean_up`](Self::clean_up) for each of them, side by side.
+/// 4. once all waits are over, [`response`](Self::response) for each of them, side by side;
+/// 5. once all responses are there, it sends them to the CA, which validates;
+/// 6. once the order's fate is known, [`clean_up`](Self::clean_up) for each of them, side by side.
+///
+/// Where a step fails before the last but one, the next solver that can solve a challenge of the same
+/// authorization is taken, if there is one: the CA has not heard of the failure.
 ///
 /// One solver may serve many orders at once, so calls for different challenges overlap, and all
 /// methods must be safe to call so.
@@ -42,14 +51,32 @@ pub trait ChallengeSolver: Send + Sync + 'static {
     /// Whether this solver can solve challenges of this type for this identifier.
     ///
     /// Of the types that the CA offers for an identifier, the issuance takes one for which the
-    /// answer is yes. A wildcard's identifier has its `*.` here.
-    /// [`ChallengeType::can_validate`] tells what the protocol allows.
+    /// answer is yes. A wildcard's identifier has its `*.` here. The issuance does not ask for what
+    /// the protocol rules out ([`ChallengeType::can_validate`]), such as a wildcard over HTTP.
     fn can_solve(&self, identifier: &Identifier, challenge_type: &ChallengeType) -> bool;
+
+    /// Checks what must be in place before there is an order. By default nothing is checked.
+    ///
+    /// It is called at most once for each identifier of an issuance, before anything is presented
+    /// for it; and before the order is made, where this solver is the first that can solve a
+    /// challenge of a [known type](ChallengeType::KNOWN) for it. For a solver whose answer has to be
+    /// there beforehand, such as the record of dns-persist-01. Where it fails, this solver is not
+    /// taken for the identifier; with no other left, no order is made.
+    ///
+    /// It MUST end by itself.
+    async fn check(
+        &self,
+        _identifier: &Identifier,
+        _account: &AccountContext,
+    ) -> Result<(), BoxError> {
+        Ok(())
+    }
 
     /// Makes the answer visible.
     ///
     /// It SHOULD be quick: what must be waited for belongs in [`wait`](Self::wait). Where it fails,
-    /// or its future is dropped halfway, `clean_up` is called all the same.
+    /// or its future is dropped halfway, `clean_up` is called all the same. A solver that has all
+    /// of its answer in [`response`](Self::response) presents nothing.
     async fn present(&self, presentation: &Presentation) -> Result<(), BoxError>;
 
     /// Waits until the CA can see the answer, where that takes time or is worth a check.
@@ -60,70 +87,26 @@ pub trait ChallengeSolver: Send + Sync + 'static {
         Ok(())
     }
 
+    /// What is sent to the CA to say that the challenge is ready (RFC 8555 §7.5.1). By default `{}`,
+    /// as RFC 8555's own types and the DNS types have it.
+    ///
+    /// Other types prove control by what is sent: device-attest-01 by an attestation, onion-csr-01 by
+    /// a CSR, tkauth-01 by a token.
+    async fn response(&self, _presentation: &Presentation) -> Result<ChallengeResponse, BoxError> {
+        Ok(ChallengeResponse::empty())
+    }
+
     /// Takes the answer away.
     ///
     /// It is called once for each call of `present`: after success, after failure of any challenge
-    /// of the order, and (in a task of its own) when the caller drops the issuance. It MUST succeed
+    /// of the order, and (in a task of its own) when the caller drops the issuance. It SHOULD end by
+    /// itself; an issuance gives it some time
+    /// ([`Issuance::clean_up_timeout`](crate::issuance::Issuance::clean_up_timeout)), and then
+    /// reports the answer as left behind.
+    ///
+    /// What was left behind may be taken away later, by another instance of the solver, perhaps in
+    /// another process, with a [`Presentation`] that was stored in between. So it MUST NOT depend on
+    /// what `present` has kept in memory, where the answer itself is elsewhere. It MUST succeed
     /// where there is nothing to take away, and MUST leave alone what others have presented.
     async fn clean_up(&self, presentation: &Presentation) -> Result<(), BoxError>;
-}
-
-/// What a solver is asked to present: one challenge, and what answers it.
-#[derive(Clone, Debug)]
-pub struct Presentation {
-    identifier: Identifier,
-    challenge: Challenge,
-    account: Url,
-    answer: Option<(Token, KeyAuthorization)>,
-}
-
-impl Presentation {
-    /// Brings together a challenge for an identifier and what the account answers.
-    ///
-    /// Fails where the challenge's token breaks the rules of RFC 8555 §8.1. So a solver never sees
-    /// a token that it would have to check.
-    pub fn new(
-        identifier: Identifier,
-        challenge: Challenge,
-        account: Url,
-        thumbprint: &Thumbprint,
-    ) -> Result<Self, InvalidToken> {
-        let answer = challenge.token()?.map(|token| {
-            let key_authorization = KeyAuthorization::new(&token, thumbprint);
-            (token, key_authorization)
-        });
-        Ok(Self {
-            identifier,
-            challenge,
-            account,
-            answer,
-        })
-    }
-
-    /// The identifier to prove control of, a wildcard with its `*.`.
-    pub fn identifier(&self) -> &Identifier {
-        &self.identifier
-    }
-
-    /// The challenge as the CA sent it, for types that need more than a token.
-    pub fn challenge(&self) -> &Challenge {
-        &self.challenge
-    }
-
-    /// The account's URL.
-    pub fn account(&self) -> &Url {
-        &self.account
-    }
-
-    /// The token, of challenges that have one.
-    pub fn token(&self) -> Option<&Token> {
-        self.answer.as_ref().map(|(token, _)| token)
-    }
-
-    /// The key authorization (RFC 8555 §8.1), of challenges that have a token.
-    pub fn key_authorization(&self) -> Option<&KeyAuthorization> {
-        self.answer
-            .as_ref()
-            .map(|(_, key_authorization)| key_authorization)
-    }
 }

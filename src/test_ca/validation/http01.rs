@@ -1,11 +1,8 @@
-//! The validation of challenges, done as a CA does it: by asking the name's own server.
+//! http-01 (RFC 8555 §8.3).
 
 use std::convert::Infallible;
 use std::future::pending;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
@@ -16,113 +13,40 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use super::ca::Ca;
-use crate::jose::KeyAuthorization;
-use crate::protocol::{ChallengeType, Identifier, Problem, ProblemType, Url};
+use super::{Attempt, connect};
+use crate::protocol::{Problem, ProblemType, Url};
+use crate::test_ca::ca::Ca;
 
-/// Validates one challenge, and notes how that ended.
-pub(super) async fn run(ca: Arc<Ca>, challenge: u64) {
-    let outcome = match ca.attempt(challenge) {
-        Some(attempt) => attempt.run(&ca).await,
-        // Replies may wait for an outcome, so there has to be one.
-        None => Err(Problem::new(
-            ProblemType::ServerInternal,
-            "the challenge has lost its authorization, its account, or its token",
-        )),
+pub(super) async fn validate(attempt: &Attempt, ca: &Ca) -> Result<(), Problem> {
+    let port = ca.settings().http01_port;
+    let mut host = attempt.identifier.value();
+    if host.contains(':') {
+        host = format!("[{host}]");
+    }
+    if port != 80 {
+        host = format!("{host}:{port}");
+    }
+    let path = format!("/.well-known/acme-challenge/{}", attempt.token);
+    let url = Url::parse(&format!("http://{host}{path}"))
+        .map_err(|error| Problem::new(ProblemType::Malformed, error.to_string()))?;
+
+    let fetch = Fetch {
+        ca,
+        port,
+        deadline: ca.validation_deadline(),
     };
-    if let Err(problem) = &outcome {
-        tracing::debug!(challenge, %problem, "a validation failed");
-    }
-    ca.state().conclude(challenge, outcome);
-    ca.announce_validation();
-}
-
-impl Ca {
-    fn attempt(&self, challenge: u64) -> Option<Attempt> {
-        let state = self.state();
-        let challenge = state.challenges.get(challenge)?;
-        let authorization = state.authorizations.get(challenge.authorization)?;
-        let account = state.accounts.get(authorization.account)?;
-        let token = challenge.object.token().ok()??;
-        Some(Attempt {
-            identifier: authorization.object.base_identifier.clone(),
-            kind: challenge.object.kind.clone(),
-            token: token.to_string(),
-            key_authorization: KeyAuthorization::new(&token, &account.key.thumbprint()),
-        })
-    }
-
-    /// Where the server of a name is: on this machine, whatever the name.
-    fn address(&self, host: &str) -> Result<IpAddr, String> {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let address = match host.parse() {
-            Ok(address) => address,
-            Err(_) => {
-                let settings = self.settings();
-                let configured = settings.addresses.get(&host.to_ascii_lowercase());
-                configured.copied().unwrap_or(Ipv4Addr::LOCALHOST.into())
-            }
-        };
-        match address.is_loopback() {
-            true => Ok(address),
-            false => Err(format!(
-                "{address} is not a loopback address, and this CA asks no others"
-            )),
-        }
-    }
-}
-
-/// A validation to be done.
-struct Attempt {
-    identifier: Identifier,
-    kind: ChallengeType,
-    token: String,
-    key_authorization: KeyAuthorization,
-}
-
-impl Attempt {
-    async fn run(&self, ca: &Ca) -> Result<(), Problem> {
-        match self.kind {
-            ChallengeType::Http01 => self.http01(ca).await,
-            _ => Err(Problem::new(
-                ProblemType::Dns,
-                "this CA has no resolver, so it can't validate by DNS",
-            )),
-        }
-    }
-
-    /// RFC 8555 §8.3.
-    async fn http01(&self, ca: &Ca) -> Result<(), Problem> {
-        let (port, limit) = {
-            let settings = ca.settings();
-            (settings.http01_port, settings.validation_timeout)
-        };
-        let mut host = self.identifier.value();
-        if host.contains(':') {
-            host = format!("[{host}]");
-        }
-        if port != 80 {
-            host = format!("{host}:{port}");
-        }
-        let path = format!("/.well-known/acme-challenge/{}", self.token);
-        let url = Url::parse(&format!("http://{host}{path}"))
-            .map_err(|error| Problem::new(ProblemType::Malformed, error.to_string()))?;
-
-        let deadline = Instant::now() + limit.min(MAX_TIMEOUT);
-        let fetch = Fetch { ca, port, deadline };
-        let (address, found) = fetch.follow(url).await?;
-        let expected = self.key_authorization.as_str();
-        match found.trim_ascii_end() == expected.as_bytes() {
-            true => Ok(()),
-            false => Err(Problem::new(
-                ProblemType::Unauthorized,
-                format!(
-                    "{address}: The key authorization file from the server did not match this \
-                     challenge. Expected {expected:?} (got {:?})",
-                    String::from_utf8_lossy(&found)
-                ),
-            )),
-        }
+    let (address, found) = fetch.follow(url).await?;
+    let expected = attempt.key_authorization.as_str();
+    match found.trim_ascii_end() == expected.as_bytes() {
+        true => Ok(()),
+        false => Err(Problem::new(
+            ProblemType::Unauthorized,
+            format!(
+                "{address}: The key authorization file from the server did not match this \
+                 challenge. Expected {expected:?} (got {:?})",
+                String::from_utf8_lossy(&found)
+            ),
+        )),
     }
 }
 
@@ -185,14 +109,7 @@ impl Fetch<'_> {
         let uri = url.uri();
         // The port that the test configured takes the place of 80.
         let port = uri.port_u16().filter(|port| *port != 80);
-        let connect = TcpStream::connect((address, port.unwrap_or(self.port)));
-        let stream = timeout_at(self.deadline, connect)
-            .await
-            .map_err(|_| "Timeout during connect (likely firewall problem)")?
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::ConnectionRefused => "Connection refused".to_owned(),
-                _ => error.to_string(),
-            })?;
+        let stream = connect(address, port.unwrap_or(self.port), self.deadline).await?;
         timeout_at(self.deadline, get(url, stream))
             .await
             .map_err(|_| "Timeout after connect (your server may be slow or overloaded)")?
@@ -245,6 +162,4 @@ fn connection(url: &Url, fault: &str) -> Problem {
     Problem::new(ProblemType::Connection, format!("Fetching {url}: {fault}"))
 }
 
-/// So that no sum of times can overflow.
-const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 const USER_AGENT: &str = concat!("certwright-test-ca/", env!("CARGO_PKG_VERSION"));
