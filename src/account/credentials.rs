@@ -1,6 +1,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::protocol::Url;
@@ -18,7 +19,7 @@ use crate::protocol::Url;
 /// let account = client.account(&serde_json::from_str(&stored)?)?;
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 pub struct AccountCredentials {
     directory: Url,
     account: Url,
@@ -50,6 +51,16 @@ impl AccountCredentials {
         &self.key
     }
 }
+
+impl PartialEq for AccountCredentials {
+    /// The keys are compared in constant time, so that none can be guessed octet by octet.
+    fn eq(&self, other: &Self) -> bool {
+        let same_key = self.key.as_bytes().ct_eq(other.key.as_bytes());
+        self.directory == other.directory && self.account == other.account && same_key.into()
+    }
+}
+
+impl Eq for AccountCredentials {}
 
 impl fmt::Debug for AccountCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -19,6 +19,7 @@ mod delegation;
 mod directory;
 mod identifier;
 mod issue_value;
+mod limits;
 mod open_enum;
 mod order;
 mod problem;
