@@ -358,7 +358,7 @@ async fn issue(account: &Account, server: &Http01Server, pem: &str, capture: &Ca
     capture.debug(&issuance);
     let issued = issuance.await.unwrap();
     capture.debug(&issued);
-    capture.debug(&(issued.key(), issued.csr(), issued.chain(), issued.order()));
+    capture.debug(&(issued.key(), issued.chain(), issued.order()));
     capture.debug(&issued.order().state());
     issued
 }
