@@ -302,7 +302,7 @@ async fn the_time_of_all_tries_together() {
     let slow = |script: &Script, path: &str| {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let log = asked.clone();
-        script.on_slow(path, Duration::from_secs(59), move |_: &Asked| {
+        script.on_slow(path, Duration::from_secs(50), move |_: &Asked| {
             log.lock().unwrap().push(Instant::now());
             Err::<_, TransportError>(TransportFault::Interrupted.into())
         });
@@ -329,7 +329,7 @@ async fn the_time_of_all_tries_together() {
     assert!(start.elapsed() < Duration::from_secs(4 * 60));
 
     // Refused nonces, too, one after another.
-    script.on_slow("/account/1", Duration::from_secs(59), |_: &Asked| {
+    script.on_slow("/account/1", Duration::from_secs(50), |_: &Asked| {
         let kind = "urn:ietf:params:acme:error:badNonce";
         Ok(reply(400, json!({"type": kind})))
     });

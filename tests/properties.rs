@@ -75,9 +75,9 @@ fn url() -> impl Strategy<Value = String> {
         })
 }
 
-/// A time that RFC 3339 has, in whole seconds.
+/// A time that RFC 3339 has, in whole seconds, with some centuries left.
 fn time() -> impl Strategy<Value = SystemTime> {
-    (0..253_402_300_799_u64).prop_map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds))
+    (0..252_000_000_000_u64).prop_map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
 /// Any JSON; numbers are whole, as fractions may change in their last bit.
@@ -350,7 +350,14 @@ proptest! {
         prop_assert!(advice.poll_after <= RenewalAdvice::LONGEST_POLL);
         let mut plan = RenewalPlan::new(now, now + Duration::from_secs(90 * 86_400));
         plan.advise(&advice, now, random);
-        prop_assert!((window.start()..=window.end()).contains(&plan.renew_at()));
+        let end = now + Duration::from_secs(90 * 86_400);
+        match window.start() < end {
+            true => {
+                prop_assert!(plan.renew_at() >= window.start());
+                prop_assert!(plan.renew_at() <= window.end().min(end));
+            }
+            false => prop_assert!(plan.renew_at() <= end),
+        }
         let _ = plan.next(now);
         returns(&plan);
     }

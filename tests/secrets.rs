@@ -130,8 +130,11 @@ fn without_white_space(text: &str) -> String {
     text.chars().filter(|c| !c.is_whitespace()).collect()
 }
 
-fn found<'a>(text: &str, forms: &'a [String]) -> Option<&'a String> {
-    forms.iter().find(|form| text.contains(form.as_str()))
+/// The first place where one of the forms is, with what is around it.
+fn found(text: &str, forms: &[String]) -> Option<String> {
+    let place = forms.iter().find_map(|form| text.find(form.as_str()))?;
+    let around = place.saturating_sub(300)..(place + 100).min(text.len());
+    Some(String::from_utf8_lossy(&text.as_bytes()[around]).into_owned())
 }
 
 #[test]
@@ -200,7 +203,6 @@ async fn no_secret_is_logged_shown_or_told() {
         "TRACE",
         "DEBUG",
         "INFO",
-        "WARN",
         "certwright::session",
         "certwright::issuance",
         "h2::",
