@@ -338,7 +338,8 @@ impl Session {
     fn target_fault(&self, url: &Url) -> Option<ReplyFault> {
         let options = &self.shared.options;
         // RFC 8555 §6.1: every URL is https.
-        if !url.is_https() && !(options.loopback_http && url.is_loopback()) {
+        let tolerated = options.loopback_http && url.is_loopback();
+        if !url.is_https() && !tolerated {
             return Some(ReplyFault::InsecureUrl(url.clone()));
         }
         if url.has_host_of(self.directory_url()) {
