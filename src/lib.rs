@@ -38,6 +38,7 @@
 //! * **Keys.** An account's key is given to [`Client::new_account`]; a certificate's key is told by
 //!   [`issuance::Event::Finalizing`], or given to [`issuance::Issuance::key`]. Store them before the
 //!   CA hears of them, and no failure loses a certificate or an account.
+//! * **Files** with secrets: [`private_file::write`] writes one whole or not at all, for its owner only.
 //! * **The agreement** to the CA's terms of service: [`AccountBuilder::agree_to_terms`].
 //! * **The answer to challenges**: a [`solver::ChallengeSolver`], ready-made or your own.
 //!
@@ -87,6 +88,7 @@ pub mod jose;
 mod order;
 #[cfg(feature = "dns-01")]
 pub mod preflight;
+pub mod private_file;
 pub mod protocol;
 mod provider;
 pub mod renewal;

@@ -5,6 +5,7 @@
 //! are built upon it; a program that speaks an extension of its own can use it directly.
 
 mod freshness;
+mod limits;
 mod link;
 mod nonce;
 mod pace;
@@ -13,6 +14,7 @@ mod retries;
 mod retry_after;
 mod told;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,7 +23,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, LOCATION, USER_AGENT};
 use http::{HeaderValue, Method, Request};
 use tokio::time::{Instant, sleep};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use self::nonce::{Nonce, NoncePool};
 pub(crate) use self::pace::Pace;
@@ -46,6 +48,7 @@ struct Shared {
     options: SessionOptions,
     directory: Mutex<Option<CachedDirectory>>,
     nonces: Mutex<NoncePool>,
+    other_hosts: Mutex<BTreeSet<String>>,
 }
 
 struct CachedDirectory {
@@ -54,15 +57,6 @@ struct CachedDirectory {
 }
 
 impl Session {
-    /// How often a request is sent anew that the CA refused for its nonce.
-    ///
-    /// Each refusal brings a fresh nonce, so the next try is immediate. Pebble refuses a share of
-    /// nonces on purpose; of a CA that refuses this many in a row no more is to be hoped.
-    const BAD_NONCE_LIMIT: usize = 20;
-
-    /// How many redirects of a GET are followed. A signed request follows none.
-    const REDIRECT_LIMIT: usize = 3;
-
     /// A session with the CA that has its directory at this URL. Nothing is sent yet.
     pub fn new(transport: Arc<dyn Transport>, directory_url: Url, options: SessionOptions) -> Self {
         Self {
@@ -72,6 +66,7 @@ impl Session {
                 options,
                 directory: Mutex::default(),
                 nonces: Mutex::default(),
+                other_hosts: Mutex::default(),
             }),
         }
     }
@@ -115,7 +110,7 @@ impl Session {
     /// Sends a GET, unsigned, and follows a few redirects.
     pub async fn get(&self, operation: Operation, url: &Url) -> Result<Reply, Error> {
         let mut target = url.clone();
-        for _ in 0..=Self::REDIRECT_LIMIT {
+        for _ in 0..=limits::REDIRECTS {
             let reply = self
                 .unsigned(Method::GET, operation, &target, Kind::Acme)
                 .await?;
@@ -139,7 +134,7 @@ impl Session {
         limit: usize,
     ) -> Result<Reply, Error> {
         let mut target = url.clone();
-        for _ in 0..=Self::REDIRECT_LIMIT {
+        for _ in 0..=limits::REDIRECTS {
             let kind = Kind::Public { limit };
             let reply = self.unsigned(Method::GET, operation, &target, kind).await?;
             if reply.body().len() > limit {
@@ -164,7 +159,7 @@ impl Session {
     pub async fn post(&self, request: &SignedRequest<'_>) -> Result<Reply, Error> {
         let mut retries = self.retries();
         loop {
-            let error = match self.post_once(request).await {
+            let error = match self.post_once(request, &retries).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
@@ -183,7 +178,11 @@ impl Session {
         Retries::within(self.shared.options.retry_timeout)
     }
 
-    async fn post_once(&self, request: &SignedRequest<'_>) -> Result<Reply, Error> {
+    async fn post_once(
+        &self,
+        request: &SignedRequest<'_>,
+        retries: &Retries,
+    ) -> Result<Reply, Error> {
         let mut nonce = self.nonce().await?;
         let mut refused = 0;
         loop {
@@ -197,7 +196,7 @@ impl Session {
             .await?;
             let body = serde_json::to_vec(&jws)
                 .map_err(|error| crate::jose::SigningError::new(error.into()))?;
-            self.check_secure(request.operation, request.url)?;
+            self.check_target(request.operation, request.url)?;
             let mut http = self.request(Method::POST, request.url)?;
             http.headers_mut().insert(
                 CONTENT_TYPE,
@@ -226,7 +225,7 @@ impl Session {
                 Err(error) => error,
             };
             let bad_nonce = error.is(&ProblemType::BadNonce);
-            if !bad_nonce || refused == Self::BAD_NONCE_LIMIT {
+            if !bad_nonce || refused == limits::BAD_NONCES || retries.are_over() {
                 self.keep(fresh);
                 return Err(error);
             }
@@ -277,7 +276,7 @@ impl Session {
         kind: Kind,
     ) -> Result<Reply, Error> {
         if let Kind::Acme = kind {
-            self.check_secure(operation, url)?;
+            self.check_target(operation, url)?;
         }
         let mut retries = self.retries();
         loop {
@@ -293,11 +292,13 @@ impl Session {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
-            let Some(pause) = retries.pause(&error) else {
-                return Err(error);
-            };
-            debug!(%error, ?pause, "sending the request again");
-            sleep(pause).await;
+            match retries.pause(&error) {
+                Some(pause) => {
+                    debug!(%error, ?pause, "sending the request again");
+                    sleep(pause).await;
+                }
+                _ => return Err(error),
+            }
         }
     }
 
@@ -328,19 +329,44 @@ impl Session {
                 Error::Network(Box::new(NetworkFault::new(operation, url, source)))
             })?;
         debug!(%method, %url, status = response.status().as_u16(), "reply");
+        // The transport has a limit of its own; this one holds with any.
+        if response.body().len() > limits::BODY {
+            let fault = ReplyFault::TooLarge(limits::BODY);
+            return Err(Error::reply(operation, url, fault));
+        }
         Ok(Reply::new(operation, url.clone(), response))
     }
 
-    /// RFC 8555 §6.1: every URL is https.
-    fn check_secure(&self, operation: Operation, url: &Url) -> Result<(), Error> {
-        let tolerated = self.shared.options.loopback_http && url.is_loopback();
-        match url.is_https() || tolerated {
-            true => Ok(()),
-            false => Err(Error::reply(
-                operation,
-                url,
-                ReplyFault::InsecureUrl(url.clone()),
-            )),
+    /// Whether a request may go to this URL.
+    fn check_target(&self, operation: Operation, url: &Url) -> Result<(), Error> {
+        let fault = self.target_fault(url);
+        fault.map_or(Ok(()), |fault| Err(Error::reply(operation, url, fault)))
+    }
+
+    fn target_fault(&self, url: &Url) -> Option<ReplyFault> {
+        let options = &self.shared.options;
+        // RFC 8555 §6.1: every URL is https.
+        let tolerated = options.loopback_http && url.is_loopback();
+        if !url.is_https() && !tolerated {
+            return Some(ReplyFault::InsecureUrl(url.clone()));
+        }
+        if url.has_host_of(self.directory_url()) {
+            return None;
+        }
+        if options.one_host {
+            return Some(ReplyFault::OtherHost(url.clone()));
+        }
+        self.tell_other_host(url);
+        None
+    }
+
+    /// Some CAs do have several hosts, so it is no fault; yet a signed request that goes where it
+    /// should not is worth a line.
+    fn tell_other_host(&self, url: &Url) {
+        let host = url.host();
+        let mut told = lock(&self.shared.other_hosts);
+        if told.len() < limits::OTHER_HOSTS && told.insert(host) {
+            warn!(directory = %self.directory_url(), %url, "the CA has a resource at another host");
         }
     }
 
@@ -356,8 +382,9 @@ impl Session {
             .into_iter()
             .filter_map(|resource| directory.url(resource))
         {
-            self.check_secure(Operation::Directory, url)
-                .map_err(|_| refuse(ReplyFault::InsecureUrl(url.clone())))?;
+            if let Some(fault) = self.target_fault(url) {
+                return Err(refuse(fault));
+            }
         }
         Ok(directory)
     }
@@ -378,6 +405,7 @@ pub struct SessionOptions {
     accept_language: HeaderValue,
     loopback_http: bool,
     retry_timeout: Duration,
+    one_host: bool,
 }
 
 impl SessionOptions {
@@ -420,6 +448,16 @@ impl SessionOptions {
         self.retry_timeout = timeout;
         self
     }
+
+    /// Sends requests to no other host and port than those of the directory. By default they go
+    /// where the CA says, and each other host is logged once, as a warning.
+    ///
+    /// What is public and signed by itself, such as a CRL, is fetched from anywhere.
+    #[must_use]
+    pub fn pin_host(mut self) -> Self {
+        self.one_host = true;
+        self
+    }
 }
 
 impl Default for SessionOptions {
@@ -429,6 +467,7 @@ impl Default for SessionOptions {
             accept_language: HeaderValue::from_static("en"),
             loopback_http: false,
             retry_timeout: Self::RETRY_TIMEOUT,
+            one_host: false,
         }
     }
 }

@@ -3,6 +3,7 @@ use std::time::{Duration, SystemTime};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
+use super::limits;
 use crate::error::Error;
 use crate::protocol::ProblemType;
 
@@ -18,6 +19,8 @@ pub(crate) struct Retries {
     /// How many more tries there are, however long each of them takes.
     sure: u8,
     deadline: Instant,
+    /// No try begins after this, sure or not.
+    end: Instant,
 }
 
 impl Retries {
@@ -43,6 +46,9 @@ impl Retries {
             sure: if timeout.is_zero() { 0 } else { Self::SURE },
             // A time without end is cut to what the clock can count.
             deadline: now.checked_add(timeout).unwrap_or(now + DAY),
+            end: now
+                .checked_add(timeout.max(limits::TRYING))
+                .unwrap_or(now + DAY),
         }
     }
 
@@ -59,13 +65,17 @@ impl Retries {
         self.fitting(Duration::ZERO)
     }
 
+    /// Whether the time is over in which any try may begin.
+    pub(super) fn are_over(&self) -> bool {
+        Instant::now() > self.end
+    }
+
     fn fitting(&mut self, asked: Duration) -> Option<Duration> {
         let own = self.pauses.next().unwrap_or(Self::LONGEST_OWN);
         let pause = own.max(asked);
-        let is_in_time = Instant::now()
-            .checked_add(pause)
-            .is_some_and(|end| end <= self.deadline);
-        let is_sure = self.sure > 0 && pause <= Self::LONGEST_ASKED;
+        let next = Instant::now().checked_add(pause)?;
+        let is_in_time = next <= self.deadline;
+        let is_sure = self.sure > 0 && pause <= Self::LONGEST_ASKED && next <= self.end;
         self.sure = self.sure.saturating_sub(1);
         (is_in_time || is_sure).then_some(pause)
     }
