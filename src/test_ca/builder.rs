@@ -20,6 +20,7 @@ use crate::provider::crypto_provider;
 #[derive(Clone, Debug)]
 #[must_use = "nothing runs before `start`"]
 pub struct TestCaBuilder {
+    advertised: Option<SocketAddr>,
     pub(super) alternate_chains: usize,
     bind: SocketAddr,
     pub(super) distributes_crl: bool,
@@ -31,6 +32,7 @@ pub struct TestCaBuilder {
 impl TestCaBuilder {
     pub(super) fn new() -> Self {
         Self {
+            advertised: None,
             alternate_chains: 0,
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             distributes_crl: false,
@@ -75,7 +77,7 @@ impl TestCaBuilder {
 
         let mut nonces = Nonces::new(self.seed);
         nonces.reject(self.rejected_nonces);
-        let base = format!("https://{address}");
+        let base = format!("https://{}", self.advertised.unwrap_or(address));
         let ca = Arc::new(Ca::new(base, random, issuer, nonces, self.settings));
         ca.tasks
             .spawn(server::run(Arc::clone(&ca), listener, Some(tls)));
@@ -92,6 +94,16 @@ impl TestCaBuilder {
     /// By default 127.0.0.1 and port 0.
     pub fn bind(mut self, address: SocketAddr) -> Self {
         self.bind = address;
+        self
+    }
+
+    /// The address that all URLs name, for clients that reach the CA through a proxy or a forwarded
+    /// port. The CA's own site has a certificate for the address of [`bind`](Self::bind), so the
+    /// two differ in the port at most.
+    ///
+    /// By default that where the CA listens.
+    pub fn advertise(mut self, address: SocketAddr) -> Self {
+        self.advertised = Some(address);
         self
     }
 
