@@ -11,7 +11,8 @@ use crate::authorization::Authorization;
 use crate::certificate::Certificate;
 use crate::error::{Error, NoSolver, Operation, SolverFailure, SolverStep, Timeout};
 use crate::order::{Order, OrderBuilder, Replacement};
-use crate::protocol::{AuthorizationStatus, Identifier, OrderStatus, Problem};
+use crate::protocol::{AuthorizationStatus, ChallengeStatus, Identifier, OrderStatus, Problem};
+use crate::session::Pace;
 use crate::solver::{ChallengeSolver, Presentation};
 use crate::x509::{ChainChoice, Csr};
 
@@ -185,7 +186,7 @@ impl Flow {
             self.tell_ready(&tasks).await
         };
         let prepared = timeout_at(deadline, preparing).await;
-        prepared.unwrap_or_else(|_| {
+        let first_look = prepared.unwrap_or_else(|_| {
             Err(Error::TimedOut(Box::new(Timeout {
                 operation: Operation::Challenge,
                 url: order.url().clone(),
@@ -196,7 +197,7 @@ impl Flow {
         })?;
 
         let left = deadline.saturating_duration_since(Instant::now());
-        order.wait_ready_within(left).await?;
+        order.wait_ready_from(first_look, left).await?;
         self.emit(&Event::Validated { order });
         Ok(())
     }
@@ -264,19 +265,23 @@ impl Flow {
         Ok(())
     }
 
-    async fn tell_ready(&self, tasks: &[Task]) -> Result<(), Error> {
+    /// Tells the CA that it can validate, and returns when it is worth a look at how that went.
+    async fn tell_ready(&self, tasks: &[Task]) -> Result<Instant, Error> {
         let requests = tasks.iter().map(|task| async move {
-            task.challenge.ready().await?;
+            let sent = Instant::now();
+            let challenge = task.challenge.ready().await?;
             self.emit(&Event::ChallengeReady {
                 presentation: &task.presentation,
             });
-            Ok(())
+            // Some CAs validate before they answer.
+            Ok(match challenge.status {
+                ChallengeStatus::Valid => sent,
+                _ => sent + Pace::VALIDATING,
+            })
         });
-        self.account
-            .client()
-            .side_by_side(requests.collect())
-            .await?;
-        Ok(())
+        let client = self.account.client();
+        let looks = client.side_by_side(requests.collect()).await?;
+        Ok(looks.into_iter().max().unwrap_or_else(Instant::now))
     }
 
     fn check_solvable(&self, identifier: &Identifier) -> Result<(), Error> {
