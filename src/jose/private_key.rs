@@ -253,36 +253,28 @@ impl PrivateKey {
     }
 
     pub(crate) fn to_pkcs8_der(&self) -> Result<Zeroizing<Vec<u8>>, InvalidKey> {
-        let document = match &self.secret {
-            Secret::P256(key) => return Ok(key.to_pkcs8_der()),
+        match &self.secret {
+            Secret::P256(key) => Ok(key.to_pkcs8_der()),
             #[cfg(feature = "p384")]
-            Secret::P384(key) => key.to_pkcs8_der(),
+            Secret::P384(key) => pkcs8_der(key),
             #[cfg(feature = "ed25519")]
-            Secret::Ed25519(key) => key.to_pkcs8_der(),
+            Secret::Ed25519(key) => pkcs8_der(key),
             #[cfg(feature = "rsa")]
-            Secret::Rsa(key) => key.to_pkcs8_der(),
-        };
-        #[cfg(any(feature = "ed25519", feature = "p384", feature = "rsa"))]
-        return document
-            .map(|document| document.to_bytes())
-            .map_err(|_| InvalidKey(KeyFault::Pkcs8));
+            Secret::Rsa(key) => pkcs8_der(key.as_ref()),
+        }
     }
 
     /// The public key as a DER `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7).
     pub(crate) fn public_key_info(&self) -> Result<Vec<u8>, InvalidKey> {
-        let document = match &self.secret {
-            Secret::P256(key) => return Ok(key.public_key_info()),
+        match &self.secret {
+            Secret::P256(key) => Ok(key.public_key_info()),
             #[cfg(feature = "p384")]
-            Secret::P384(key) => key.verifying_key().to_public_key_der(),
+            Secret::P384(key) => public_key_info(key.verifying_key()),
             #[cfg(feature = "ed25519")]
-            Secret::Ed25519(key) => key.verifying_key().to_public_key_der(),
+            Secret::Ed25519(key) => public_key_info(&key.verifying_key()),
             #[cfg(feature = "rsa")]
-            Secret::Rsa(key) => key.verifying_key().to_public_key_der(),
-        };
-        #[cfg(any(feature = "ed25519", feature = "p384", feature = "rsa"))]
-        return document
-            .map(|document| document.into_vec())
-            .map_err(|_| InvalidKey(KeyFault::Pkcs8));
+            Secret::Rsa(key) => public_key_info(&key.verifying_key()),
+        }
     }
 
     pub(crate) fn algorithm(&self) -> SignatureAlgorithm {
@@ -420,6 +412,20 @@ impl From<Secret> for PrivateKey {
             provided: ProviderSigner::default(),
         }
     }
+}
+
+#[cfg(any(feature = "ed25519", feature = "p384", feature = "rsa"))]
+fn pkcs8_der(key: &impl EncodePrivateKey) -> Result<Zeroizing<Vec<u8>>, InvalidKey> {
+    key.to_pkcs8_der()
+        .map(|document| document.to_bytes())
+        .map_err(|_| InvalidKey(KeyFault::Pkcs8))
+}
+
+#[cfg(any(feature = "ed25519", feature = "p384", feature = "rsa"))]
+fn public_key_info(key: &impl EncodePublicKey) -> Result<Vec<u8>, InvalidKey> {
+    key.to_public_key_der()
+        .map(|document| document.into_vec())
+        .map_err(|_| InvalidKey(KeyFault::Pkcs8))
 }
 
 /// `ECPrivateKey` (RFC 5915 §3), as far as it tells the curve.
