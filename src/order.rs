@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
 pub use self::builder::{OrderBuilder, Replacement};
@@ -112,7 +112,16 @@ impl Order {
 
     /// Like [`wait_ready`](Self::wait_ready), within this time.
     pub async fn wait_ready_within(&self, timeout: Duration) -> Result<(), Error> {
-        self.wait(Operation::Authorization, timeout, |status| {
+        self.wait_ready_from(Instant::now(), timeout).await
+    }
+
+    /// Like [`wait_ready_within`](Self::wait_ready_within), with a first look that is not at once.
+    pub(crate) async fn wait_ready_from(
+        &self,
+        first_look: Instant,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        self.wait(Operation::Authorization, first_look, timeout, |status| {
             matches!(
                 status,
                 OrderStatus::Ready | OrderStatus::Processing | OrderStatus::Valid
@@ -144,14 +153,18 @@ impl Order {
         let state = self.state();
         csr.check_identifiers(&state.identifiers)?;
         self.account().check_key(csr.public_key_info())?;
+        let mut first_look = Instant::now();
         match state.status {
             OrderStatus::Processing | OrderStatus::Valid => {}
-            OrderStatus::Pending | OrderStatus::Ready => self.send_csr(csr).await?,
+            OrderStatus::Pending | OrderStatus::Ready => {
+                self.send_csr(csr).await?;
+                first_look += Pace::ISSUING;
+            }
             // The CA could only refuse.
             _ => return Err(self.failure().await),
         }
         if self.status() != OrderStatus::Valid {
-            self.wait(Operation::Finalize, timeout, |status| {
+            self.wait(Operation::Finalize, first_look, timeout, |status| {
                 *status == OrderStatus::Valid
             })
             .await?;
@@ -209,6 +222,7 @@ impl Order {
     async fn wait(
         &self,
         operation: Operation,
+        first_look: Instant,
         timeout: Duration,
         done: impl Fn(&OrderStatus) -> bool,
     ) -> Result<(), Error> {
@@ -217,7 +231,8 @@ impl Order {
         let deadline = start
             .checked_add(timeout)
             .unwrap_or(start + Duration::from_secs(86_400));
-        let mut pace = Pace::until(deadline);
+        let pace = Pace::new(start, deadline);
+        sleep_until(first_look.min(deadline)).await;
         loop {
             // By the pace of this wait, which knows its deadline.
             let (state, reply) = match self.look(false).await {

@@ -24,6 +24,7 @@ use crate::provider::crypto_provider;
 #[derive(Clone, Debug)]
 #[must_use = "nothing runs before `start`"]
 pub struct TestCaBuilder {
+    advertised: Option<SocketAddr>,
     pub(super) alternate_chains: usize,
     bind: SocketAddr,
     pub(super) distributes_crl: bool,
@@ -36,6 +37,7 @@ pub struct TestCaBuilder {
 impl TestCaBuilder {
     pub(super) fn new() -> Self {
         Self {
+            advertised: None,
             alternate_chains: 0,
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             distributes_crl: false,
@@ -81,7 +83,7 @@ impl TestCaBuilder {
 
         let mut nonces = Nonces::new(self.seed);
         nonces.reject(self.rejected_nonces);
-        let base = format!("https://{address}");
+        let base = format!("https://{}", self.advertised.unwrap_or(address));
         let faults = Faults::new(self.seed, self.injections);
         let ca = Arc::new(Ca::new(base, random, issuer, nonces, faults, self.settings));
         ca.tasks
@@ -99,6 +101,16 @@ impl TestCaBuilder {
     /// By default 127.0.0.1 and port 0.
     pub fn bind(mut self, address: SocketAddr) -> Self {
         self.bind = address;
+        self
+    }
+
+    /// The address that all URLs name, for clients that reach the CA through a proxy or a forwarded
+    /// port. The CA's own site has a certificate for the address of [`bind`](Self::bind), so the
+    /// two differ in the port at most.
+    ///
+    /// By default that where the CA listens.
+    pub fn advertise(mut self, address: SocketAddr) -> Self {
+        self.advertised = Some(address);
         self
     }
 

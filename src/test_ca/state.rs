@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use der::Decode;
+use tokio::time::Instant;
 use x509_cert::spki::SubjectPublicKeyInfoRef;
 
 use super::auto_renewal::Series;
