@@ -352,8 +352,6 @@ mod tests {
     use p256::elliptic_curve::Generate;
     use x509_cert::ext::pkix::name::GeneralName;
 
-    use x509_cert::spki::SubjectPublicKeyInfoRef;
-
     use super::*;
     use crate::jose::{AccountKey, Signer};
     use crate::protocol::Token;
