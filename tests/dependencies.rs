@@ -6,15 +6,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-/// The crates that a table of `Cargo.toml` names.
+/// The crates that a table of `Cargo.toml` names, for all systems or for some.
 fn declared(table: &str) -> BTreeSet<String> {
     let manifest = fs::read_to_string("Cargo.toml").expect("the manifest is there");
-    let (_, rest) = manifest
-        .split_once(&format!("\n[{table}]\n"))
-        .expect("the table is there");
-    let table = rest.split("\n[").next().unwrap_or_default();
-    let names = table.lines().filter_map(|line| line.split_once(" = "));
-    names.map(|(name, _)| name.to_owned()).collect()
+    let is_wanted = |heading: &str| {
+        heading == table
+            || (heading.starts_with("target.") && heading.ends_with(&format!(".{table}")))
+    };
+    let mut names = BTreeSet::new();
+    for section in manifest.split("\n[") {
+        let Some((heading, lines)) = section.split_once("]\n") else {
+            continue;
+        };
+        if is_wanted(heading) {
+            let lines = lines.lines().filter_map(|line| line.split_once(" = "));
+            names.extend(lines.map(|(name, _)| name.to_owned()));
+        }
+    }
+    names
 }
 
 /// The cells of the rows below a heading, by the crate that the first one names.

@@ -145,8 +145,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn tries_some_times_however_long_each_takes() {
-        let slow = pauses(30 * SECOND, 60 * SECOND, Duration::ZERO).await;
+        let slow = pauses(30 * SECOND, 35 * SECOND, Duration::ZERO).await;
         assert_eq!(slow.len(), usize::from(Retries::SURE));
+        // But none begins later than three minutes after the first.
+        let slower = pauses(30 * SECOND, 60 * SECOND, Duration::ZERO).await;
+        assert_eq!(slower.len(), 2);
         let never = pauses(Duration::ZERO, Duration::ZERO, Duration::ZERO).await;
         assert!(never.is_empty());
         let endless = Retries::within(Duration::MAX);
