@@ -95,7 +95,7 @@ async fn a_thousand_issuances_share_one_client_within_bounds() {
     let fetched = ca.count(ResourceKind::NewNonce);
     assert!(fetched <= TASKS, "{fetched} nonces were fetched");
 
-    // What it costs is counted, not timed: connections, and tasks that would stay.
+    // What it costs is counted, not timed.
     assert!(proxy.most() <= 2, "{} connections at once", proxy.most());
     assert_eq!(proxy.opened(), proxy.most(), "connections were kept");
 }
