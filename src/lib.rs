@@ -37,7 +37,8 @@
 //!
 //! * **Keys.** An account's key is given to [`Client::new_account`]; a certificate's key is told by
 //!   [`issuance::Event::Finalizing`], or given to [`issuance::Issuance::key`]. Store them before the
-//!   CA hears of them, and no failure loses a certificate or an account.
+//!   CA hears of them, and no failure loses a certificate or an account. Or have
+//!   [`issuance::Issuance::checkpoint`] store all that another process needs to go on.
 //! * **The agreement** to the CA's terms of service: [`AccountBuilder::agree_to_terms`].
 //! * **The answer to challenges**: a [`solver::ChallengeSolver`], ready-made or your own.
 //!

@@ -14,7 +14,8 @@
     clippy::unwrap_used
 )]
 
-use std::fs;
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
 use std::future::pending;
 use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -33,7 +35,7 @@ use certwright::solver::{ChallengeSolver, Http01Webroot, Presentation};
 use certwright::test_ca::{Issuance, ResourceKind, TestCa};
 use certwright::transport::{HyperTransport, Transport, TransportError};
 use certwright::x509::{CertificateKey, Csr};
-use certwright::{Account, BoxError, Client, Error, Retry};
+use certwright::{Account, BoxError, Client, Error, Retry, issuance};
 use http::{Request, Response, StatusCode};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -41,22 +43,37 @@ use tokio::net::TcpListener;
 
 const NAMES: [&str; 2] = ["example.com", "www.example.com"];
 
-/// Where the process that is killed finds what it needs, and at which step it is to be killed.
+/// Where the process that is killed finds what it needs, and the step at which it is to be killed.
 const PLACE: &str = "CERTWRIGHT_TEST_PLACE";
 const LAST_STEP: &str = "CERTWRIGHT_TEST_LAST_STEP";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn is_gone_on_with_wherever_the_process_was_killed() {
-    let mut stops = Vec::new();
-    loop {
+    let steps = steps().await;
+    // Each kind of step is among them.
+    for kind in [
+        "POST /new-account",
+        "the checkpoint",
+        "POST /new-order",
+        "POST /authorization",
+        "present",
+        "POST /challenge",
+        "POST /order/1 ",
+        "POST /order/1/finalize",
+        "clean_up",
+        "POST /certificate",
+    ] {
+        for side in ["before", "after"] {
+            let start = format!("{side} {kind}");
+            let is_such = |step: &String| step.starts_with(&start);
+            assert!(steps.iter().any(is_such), "{start}: {steps:?}");
+        }
+    }
+
+    let mut killed = 0;
+    for step in &steps {
         let place = Place::new().await;
-        let ca = &place.ca;
-        // So that it can be killed while the order is `processing`, too.
-        ca.set_issuance(Issuance::AfterLooks(1));
-        ca.set_retry_after(None);
-        let Some(stop) = place.run_child(stops.len()).await else {
-            break;
-        };
+        killed += usize::from(place.run_child(step).await.is_some());
 
         let stored = place.stored();
         let account = application_account(place.client().await, place.path()).await;
@@ -68,52 +85,82 @@ async fn is_gone_on_with_wherever_the_process_was_killed() {
             .solver(Http01Webroot::new(place.webroot()))
             .checkpoint(place.store())
             .await
-            .unwrap_or_else(|error| panic!("killed {stop}: {error}"));
+            .unwrap_or_else(|error| panic!("killed {step}: {error}"));
 
-        assert_eq!(issued.chain().details().unwrap().identifiers.len(), 2);
-        assert_eq!(issued.leftovers(), [], "killed {stop}");
-        assert_eq!(place.files(), 0, "killed {stop}");
-        if let Some(checkpoint) = stored {
-            let key = CertificateKey::from_pkcs8_pem(checkpoint.key().unwrap()).unwrap();
-            let info = issued.key().public_key_info();
-            assert_eq!(info, key.public_key_info(), "killed {stop}");
+        let details = issued.chain().details().unwrap();
+        assert_eq!(details.identifiers.len(), 2, "killed {step}");
+        assert_eq!(issued.leftovers(), [], "killed {step}");
+        assert_eq!(place.files(), 0, "killed {step}");
+        let orders = place.done(ResourceKind::NewOrder);
+        let order = stored.as_ref().and_then(Checkpoint::order);
+        match order {
             // An order whose URL is known is not wasted.
-            if let Some(order) = checkpoint.order() {
-                assert_eq!(issued.order().url(), order, "killed {stop}");
-                assert_eq!(place.done(ResourceKind::NewOrder), 1, "killed {stop}");
+            Some(order) => {
+                assert_eq!(issued.order().url(), order, "killed {step}");
+                assert_eq!(orders, 1, "killed {step}");
             }
-        } else {
-            assert_eq!(place.done(ResourceKind::NewOrder), 1, "killed {stop}");
+            // At most one was made whose URL is not.
+            None => assert!(orders <= 2, "killed {step}"),
         }
-        assert!(place.done(ResourceKind::NewOrder) <= 2, "killed {stop}");
+        match stored {
+            Some(stored) => {
+                let key = issued.key().to_pkcs8_pem().unwrap();
+                assert_eq!(Some(key.as_str()), stored.key(), "killed {step}");
+            }
+            // Nothing was asked of the CA that could be lost.
+            None => assert_eq!(orders, 1, "killed {step}"),
+        }
+        assert_eq!(place.done(ResourceKind::Finalize), 1, "killed {step}");
+        assert_eq!(place.accounts(), 1, "killed {step}");
+    }
+    // How often the CA is asked for nonces and the order's state is left to chance, not more.
+    assert!(killed + 6 >= steps.len(), "{killed} of {}", steps.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn is_gone_on_with_though_the_second_process_is_killed_too() {
+    for (first, second) in [
+        ("after the checkpoint 3", "after present 1"),
+        ("after present 1", "before POST /challenge/1 1"),
+        ("after present 2", "before the checkpoint 1"),
+        ("before POST /challenge/1 1", "before clean_up 1"),
+        (
+            "after POST /challenge/1 1",
+            "before POST /order/1/finalize 1",
+        ),
+        ("after POST /order/1 1", "after POST /order/1/finalize 1"),
+        (
+            "after POST /order/1/finalize 1",
+            "before POST /certificate/1 1",
+        ),
+    ] {
+        let place = Place::new().await;
+        place.run_child(first).await.expect(first);
+        let key = place.stored().unwrap().key().unwrap().to_owned();
+        // It need not come so far as to be killed, and has done its work then.
+        let again = place.run_child(second).await;
+        let stop = format!("{first}, and again {again:?}");
+
+        let account = application_account(place.client().await, place.path()).await;
+        let issued = account
+            .resume(place.stored().unwrap())
+            .solver(Http01Webroot::new(place.webroot()))
+            .await
+            .unwrap_or_else(|error| panic!("killed {stop}: {error}"));
+        assert_eq!(*issued.key().to_pkcs8_pem().unwrap(), *key, "killed {stop}");
+        assert_eq!(place.files(), 0, "killed {stop}");
+        assert_eq!(place.done(ResourceKind::NewOrder), 1, "killed {stop}");
         assert_eq!(place.done(ResourceKind::Finalize), 1, "killed {stop}");
         assert_eq!(place.accounts(), 1, "killed {stop}");
-        stops.push(stop);
     }
+}
 
-    // Each kind of step was among them.
-    for step in [
-        "before POST /new-account",
-        "after POST /new-account",
-        "before the checkpoint 1",
-        "after the checkpoint 1",
-        "before POST /new-order",
-        "after POST /new-order",
-        "before the checkpoint 2",
-        "after the checkpoint 3",
-        "before present",
-        "after present",
-        "before clean_up",
-        "after clean_up",
-    ] {
-        assert!(stops.iter().any(|stop| stop == step), "{step}: {stops:?}");
-    }
-    for part in ["/chal", "/finalize", "/cert"] {
-        for side in ["before POST", "after POST"] {
-            let is_such = |stop: &String| stop.starts_with(side) && stop.contains(part);
-            assert!(stops.iter().any(is_such), "{side} {part}: {stops:?}");
-        }
-    }
+/// The steps that an issuance takes, as a first process tells them that is not killed.
+async fn steps() -> Vec<String> {
+    let place = Place::new().await;
+    assert_eq!(place.run_child("").await, None);
+    let steps = fs::read_to_string(place.path().join("steps")).unwrap();
+    steps.lines().map(str::to_owned).collect()
 }
 
 /// What runs in a process of its own, until it is killed.
@@ -124,8 +171,9 @@ async fn until_it_is_killed() {
         return;
     };
     let steps = Arc::new(Steps {
-        last: std::env::var(LAST_STEP).unwrap().parse().unwrap(),
-        reached: AtomicUsize::new(0),
+        last: std::env::var(LAST_STEP).unwrap(),
+        reached: Mutex::default(),
+        told: place.join("steps"),
     });
     let inner = HyperTransport::builder()
         .add_root_pem(&fs::read_to_string(place.join("root.pem")).unwrap())
@@ -150,10 +198,12 @@ async fn until_it_is_killed() {
     let store = WatchedStore {
         inner: FileStore(place.join("checkpoint")),
         steps,
-        stored: AtomicUsize::new(0),
     };
-    let issuance = account.issue(NAMES).solver(solver).checkpoint(store);
-    issuance.await.unwrap();
+    let issuance = match fs::read(place.join("checkpoint")) {
+        Ok(stored) => account.resume(serde_json::from_slice(&stored).unwrap()),
+        Err(_) => account.issue(NAMES),
+    };
+    issuance.solver(solver).checkpoint(store).await.unwrap();
     println!("DONE");
 }
 
@@ -199,6 +249,96 @@ async fn an_order_that_is_of_no_use_is_made_again_with_the_same_key() {
         assert_eq!(stored.order(), Some(issued.order().url()));
     }
     assert_eq!(place.done(ResourceKind::NewOrder), 3);
+}
+
+#[tokio::test]
+async fn an_order_that_fails_since_nobody_answered_is_made_again() {
+    let place = Place::new().await;
+    let account = application_account(place.client().await, place.path()).await;
+    let checkpoint = place.stop_after(account.issue(NAMES), 2).await;
+    let order = checkpoint.order().unwrap().clone();
+
+    // The web server of before is gone, and comes back when the order has failed.
+    place.answers.store(false, Ordering::SeqCst);
+    let answers = place.answers.clone();
+    let issued = account
+        .resume(checkpoint.clone())
+        .solver(Http01Webroot::new(place.webroot()))
+        .checkpoint(place.store())
+        .max_orders(1)
+        .on_event(move |event| {
+            if let Event::OrderFailed { .. } = event {
+                answers.store(true, Ordering::SeqCst);
+            }
+        })
+        .await
+        .unwrap();
+    assert_ne!(*issued.order().url(), order);
+    let key = issued.key().to_pkcs8_pem().unwrap();
+    assert_eq!(Some(key.as_str()), checkpoint.key());
+    assert_eq!(place.done(ResourceKind::NewOrder), 2);
+    assert_eq!(place.files(), 0);
+
+    // Where it comes back not at all, there is one more order and no further one.
+    let checkpoint = place.stop_after(account.issue(["example.org"]), 2).await;
+    place.answers.store(false, Ordering::SeqCst);
+    place.ca.clear_requests();
+    let resumed = account
+        .resume(checkpoint)
+        .solver(Http01Webroot::new(place.webroot()))
+        .max_orders(1);
+    let error = resumed.await.unwrap_err();
+    assert!(
+        matches!(error.cause(), Error::ValidationFailed(_)),
+        "{error}"
+    );
+    assert_eq!(error.earlier().len(), 1);
+    assert_eq!(place.done(ResourceKind::NewOrder), 1);
+    assert_eq!(place.files(), 0);
+}
+
+#[tokio::test]
+async fn what_was_asked_for_is_asked_for_again() {
+    let place = Place::new().await;
+    let account = application_account(place.client().await, place.path()).await;
+    let first = account
+        .issue(["example.com"])
+        .solver(Http01Webroot::new(place.webroot()))
+        .await
+        .unwrap();
+    place.ca.block("blocked.example");
+    let replaced = first.chain().certificate_id().unwrap().to_string();
+    let issuance = account
+        .issue(["example.com", "blocked.example"])
+        .profiles(["missing", "short"])
+        .or_default_profile()
+        .replaces(&replaced)
+        .drop_rejected(|_, _| true);
+    place.ca.clear_requests();
+    let checkpoint = place.stop_after(issuance, 2).await;
+    // What the CA took is what the checkpoint has.
+    assert_eq!(checkpoint.identifiers().len(), 1);
+
+    let mut gone = serde_json::to_value(&checkpoint).unwrap();
+    gone["order"] = format!("{}0000", checkpoint.order().unwrap()).into();
+    let resumed = account.resume(serde_json::from_value(gone).unwrap());
+    resumed
+        .solver(Http01Webroot::new(place.webroot()))
+        .await
+        .unwrap();
+    let requests = place.ca.requests();
+    let orders: Vec<_> = requests
+        .iter()
+        .filter(|request| request.kind == ResourceKind::NewOrder)
+        .filter_map(|request| request.payload.as_ref())
+        .collect();
+    // Refused with the one name, taken without it, and made again. This CA counts the certificate as
+    // replaced by the order that only we take for gone, so it is made without `replaces` at last.
+    assert_eq!(orders.len(), 4);
+    assert_eq!(orders[2], orders[1]);
+    assert_eq!(orders[2]["profile"], "short");
+    assert_eq!(orders[2]["replaces"], *replaced);
+    assert_eq!(orders[3].get("replaces"), None);
 }
 
 #[tokio::test]
@@ -369,7 +509,15 @@ impl Place {
         let root = directory.path().join("webroot");
         fs::create_dir(&root).unwrap();
         let port = serve_files(root, answers.clone()).await;
-        let ca = TestCa::builder().http01_port(port).start().await.unwrap();
+        let ca = TestCa::builder()
+            .http01_port(port)
+            .profile("short", "a day", Duration::from_secs(24 * 60 * 60))
+            // So that a process can be killed while the order is `processing`, too.
+            .issuance(Issuance::AfterLooks(1))
+            .retry_after(None)
+            .start()
+            .await
+            .unwrap();
         fs::write(directory.path().join("directory"), ca.directory_url()).unwrap();
         fs::write(directory.path().join("root.pem"), ca.root_pem()).unwrap();
         let key = AccountKey::generate().unwrap().to_pkcs8_pem().unwrap();
@@ -410,6 +558,18 @@ impl Place {
         Some(serde_json::from_slice(&stored).expect("a checkpoint is whole"))
     }
 
+    /// Ends an issuance after so many checkpoints, and returns the last of them.
+    async fn stop_after(&self, issuance: issuance::Issuance, checkpoints: usize) -> Checkpoint {
+        let store = LimitedStore {
+            inner: self.store(),
+            left: AtomicUsize::new(checkpoints),
+        };
+        let issuance = issuance.solver(Http01Webroot::new(self.webroot()));
+        let error = issuance.checkpoint(store).await.unwrap_err();
+        assert!(matches!(error, Error::Checkpoint(_)), "{error}");
+        self.stored().unwrap()
+    }
+
     /// How many requests of a kind the CA did.
     fn done(&self, kind: ResourceKind) -> usize {
         let requests = self.ca.requests();
@@ -430,12 +590,12 @@ impl Place {
 
     /// Runs an issuance in a process of its own, and kills it once it has come to a step. Returns
     /// the step; `None` where it came to its end before.
-    async fn run_child(&self, last_step: usize) -> Option<String> {
+    async fn run_child(&self, last_step: &str) -> Option<String> {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["--ignored", "--exact", "--nocapture", "until_it_is_killed"])
             .env(PLACE, self.path())
-            .env(LAST_STEP, last_step.to_string())
+            .env(LAST_STEP, last_step)
             .stdout(Stdio::piped());
         tokio::task::spawn_blocking(move || {
             let mut child = command.spawn().unwrap();
@@ -516,22 +676,65 @@ impl CheckpointStore for FileStore {
     }
 }
 
-/// The steps that a process takes, up to the last one, where it stays until it is killed.
+/// A store that is full after so many checkpoints.
+struct LimitedStore {
+    inner: FileStore,
+    left: AtomicUsize,
+}
+
+#[async_trait]
+impl CheckpointStore for LimitedStore {
+    async fn store(&self, checkpoint: &Checkpoint) -> Result<(), BoxError> {
+        if self.left.load(Ordering::SeqCst) == 0 {
+            return Err("the disk is full".into());
+        }
+        self.left.fetch_sub(1, Ordering::SeqCst);
+        self.inner.store(checkpoint).await
+    }
+}
+
+/// The steps that a process takes, up to the last one, where it stays until it is killed. Each is
+/// named by what it is, and by how many of its kind came before, itself included.
 struct Steps {
-    last: usize,
-    reached: AtomicUsize,
+    last: String,
+    reached: Mutex<Reached>,
+    /// A file that has all of them, one in a line.
+    told: PathBuf,
+}
+
+#[derive(Default)]
+struct Reached {
+    counts: HashMap<String, usize>,
+    is_last: bool,
 }
 
 impl Steps {
-    async fn reach(&self, step: &str) {
-        let number = self.reached.fetch_add(1, Ordering::SeqCst);
-        if number == self.last {
+    async fn reach(&self, kind: &str) {
+        if self.is_last(kind) {
+            pending().await
+        }
+    }
+
+    fn is_last(&self, kind: &str) -> bool {
+        let mut reached = self.reached.lock().unwrap();
+        if reached.is_last {
+            return true;
+        }
+        let count = reached.counts.entry(kind.to_owned()).or_default();
+        *count += 1;
+        let step = format!("{kind} {count}");
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&self.told)
+            .unwrap();
+        writeln!(file, "{step}").unwrap();
+        reached.is_last = step == self.last;
+        if reached.is_last {
             println!("STOPPED {step}");
             std::io::stdout().flush().unwrap();
         }
-        if number >= self.last {
-            pending().await
-        }
+        reached.is_last
     }
 }
 
@@ -588,17 +791,14 @@ impl ChallengeSolver for WatchedSolver {
 struct WatchedStore {
     inner: FileStore,
     steps: Arc<Steps>,
-    stored: AtomicUsize,
 }
 
 #[async_trait]
 impl CheckpointStore for WatchedStore {
     async fn store(&self, checkpoint: &Checkpoint) -> Result<(), BoxError> {
-        let number = self.stored.fetch_add(1, Ordering::SeqCst) + 1;
-        let step = format!("the checkpoint {number}");
-        self.steps.reach(&format!("before {step}")).await;
+        self.steps.reach("before the checkpoint").await;
         let result = self.inner.store(checkpoint).await;
-        self.steps.reach(&format!("after {step}")).await;
+        self.steps.reach("after the checkpoint").await;
         result
     }
 }
