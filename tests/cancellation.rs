@@ -8,6 +8,7 @@
     any(feature = "aws-lc-rs", feature = "ring")
 ))]
 #![allow(
+    clippy::async_yields_async,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
