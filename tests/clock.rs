@@ -51,8 +51,12 @@ async fn a_wrong_clock_neither_hangs_nor_hurries_a_wait() {
         .await
         .unwrap_err();
     assert!(matches!(error, Error::TimedOut(_)), "{error}");
-    let ahead = ahead.lock().unwrap();
-    let seconds: Vec<_> = ahead.iter().map(Duration::as_secs).collect();
+    let seconds: Vec<_> = ahead
+        .lock()
+        .unwrap()
+        .iter()
+        .map(Duration::as_secs)
+        .collect();
     assert_eq!(seconds, [0, WEEK.as_secs()]);
 
     // Ours is years ahead of the CA's: each of its dates is past, and no busy loop comes of it.

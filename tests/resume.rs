@@ -711,7 +711,7 @@ struct Reached {
 impl Steps {
     async fn reach(&self, kind: &str) {
         if self.is_last(kind) {
-            pending().await
+            pending::<()>().await;
         }
     }
 
