@@ -23,8 +23,8 @@ use crate::solver::{ChallengeSolver, Presentation};
 /// web server: that it serves files whose directory begins with a dot, and that it serves this one
 /// for each of the names, over IPv4 and IPv6. CAs demand no particular `Content-Type`.
 ///
-/// The file can be read by every user, whatever the umask. It is never written through a symbolic
-/// link, nor over another file. A file that is there already with the right content serves as it
+/// The file can be read by every user, whatever the umask. It is there whole or not at all, where the
+/// file system has hard links. It is never written through a symbolic link, nor over another file. A file that is there already with the right content serves as it
 /// is. In the end it is deleted, also where another process wrote it that ended too early; a file
 /// with other content is not, and directories never are.
 ///
@@ -151,7 +151,10 @@ impl ChallengeDirectory {
                 }
             }
             // What a process has left that ended before it was done is not in `written`.
-            None => delete(&path, answer)?,
+            None => {
+                let _ = fs::remove_file(draft(&path));
+                delete(&path, answer)?;
+            }
         }
         Ok(())
     }
@@ -215,12 +218,21 @@ fn open_directory_to_all(_: &Path) -> io::Result<()> {
 /// Writes a key authorization to a new file. The answer is `false` where one with this content is
 /// there already.
 fn write(path: &Path, key_authorization: &KeyAuthorization) -> Result<bool, Http01Error> {
-    let mut options = OpenOptions::new();
-    // `create_new` follows no symbolic link, not even one that leads nowhere.
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
-    let file = match options.open(path) {
+    // Written beside its place, and linked into it, it is there whole or not at all: of a process
+    // that was killed halfway, a part would be in the way of the next one.
+    let draft = draft(path);
+    let _ = fs::remove_file(&draft);
+    let linked = create(&draft)
+        .and_then(|file| fill(file, key_authorization))
+        .and_then(|()| fs::hard_link(&draft, path));
+    let _ = fs::remove_file(&draft);
+    if linked.is_ok() {
+        debug!(path = %path.display(), "key authorization written");
+        return Ok(true);
+    }
+
+    // There is a file already, or the file system has no hard links.
+    let file = match create(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return match Found::at(path, key_authorization).map_err(io_error("read", path))? {
@@ -239,6 +251,21 @@ fn write(path: &Path, key_authorization: &KeyAuthorization) -> Result<bool, Http
     })?;
     debug!(path = %path.display(), "key authorization written");
     Ok(true)
+}
+
+/// Where a file is written before it is in its place.
+fn draft(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.new"))
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    // `create_new` follows no symbolic link, not even one that leads nowhere.
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
+    options.open(path)
 }
 
 fn fill(mut file: File, key_authorization: &KeyAuthorization) -> io::Result<()> {
@@ -375,6 +402,35 @@ mod tests {
         fs::write(webroot.file(TOKEN), "another's").unwrap();
         webroot.solver.clean_up(&presentation).await.unwrap();
         assert_eq!(webroot.files(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_part_that_a_killed_process_has_written_is_not_in_the_way() {
+        let webroot = Webroot::new();
+        let presentation = presentation(TOKEN, &thumbprint());
+        let content = presentation.key_authorization().unwrap().as_str();
+        webroot.make_directories();
+        let draft = draft(&webroot.file(TOKEN));
+
+        for part in ["", &content[..10], content] {
+            fs::write(&draft, part).unwrap();
+            webroot.solver.present(&presentation).await.unwrap();
+            assert_eq!(fs::read_to_string(webroot.file(TOKEN)).unwrap(), content);
+            assert_eq!(webroot.files(), 1);
+            webroot.solver.clean_up(&presentation).await.unwrap();
+            assert_eq!(webroot.files(), 0);
+
+            fs::write(&draft, part).unwrap();
+            webroot.solver.clean_up(&presentation).await.unwrap();
+            assert_eq!(webroot.files(), 0);
+        }
+
+        // Where no draft can be made, the file is written in its place.
+        fs::create_dir(&draft).unwrap();
+        webroot.solver.present(&presentation).await.unwrap();
+        assert_eq!(fs::read_to_string(webroot.file(TOKEN)).unwrap(), content);
+        webroot.solver.clean_up(&presentation).await.unwrap();
+        assert!(!webroot.file(TOKEN).exists());
     }
 
     #[tokio::test]
