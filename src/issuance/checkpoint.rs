@@ -139,7 +139,7 @@ pub trait CheckpointStore: Send + Sync + 'static {
     ///
     /// It is called before an order is made, once the order's URL is known, and before answers are
     /// presented; never twice at once. Where it fails, the issuance ends in
-    /// [`Error::Checkpoint`](crate::Error::Checkpoint), before the CA is asked further.
+    /// [`Error::Checkpoint`], before the CA is asked further.
     async fn store(&self, checkpoint: &Checkpoint) -> Result<(), BoxError>;
 }
 

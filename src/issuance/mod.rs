@@ -99,7 +99,7 @@ impl Account {
     /// stored.
     ///
     /// The account must be the one that began. Others end in
-    /// [`Error::Checkpoint`](crate::Error::Checkpoint), before anything is sent.
+    /// [`Error::Checkpoint`], before anything is sent.
     ///
     /// ```no_run
     /// # #[cfg(feature = "http-01")]
@@ -343,7 +343,7 @@ impl<R> Issuance<R> {
     ///
     /// The key is stored before the CA is asked for anything, the order's URL before anything is
     /// done for it, and each answer to a challenge before it is presented. Where it can't be stored,
-    /// the issuance ends in [`Error::Checkpoint`](crate::Error::Checkpoint). When the certificate is
+    /// the issuance ends in [`Error::Checkpoint`]. When the certificate is
     /// there, and has been stored, the checkpoint is to be forgotten.
     ///
     /// A closure's argument needs its type:
