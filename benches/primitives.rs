@@ -2,17 +2,24 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use certwright::Client;
+use bytes::Bytes;
+use certwright::error::Operation;
 use certwright::issuance::Issued;
-use certwright::jose::{AccountKey, Jws, KeyReference, Signer};
+use certwright::jose::{AccountKey, Jwk, Jws, KeyReference, KeyType, SignatureAlgorithm, Signer};
 use certwright::protocol::{Authorization, Directory, Identifiers, Order, Url};
+use certwright::session::{Session, SessionOptions, SignedRequest};
 use certwright::solver::Http01Server;
 use certwright::test_ca::TestCa;
+use certwright::transport::{Transport, TransportError};
 use certwright::x509::{CertificateChain, CertificateKey, Csr};
+use certwright::{BoxError, Client};
+use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use futures_util::FutureExt;
+use http::{Request, Response};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
@@ -21,12 +28,52 @@ fn main() {
 }
 
 /// As each request but the first of an account is signed. The payload is that of a newOrder.
-#[divan::bench]
-fn sign_request(bencher: Bencher<'_, '_>) {
-    let key = AccountKey::generate().unwrap();
+#[divan::bench(args = key_types())]
+fn sign_request(bencher: Bencher<'_, '_>, key_type: KeyType) {
+    let key = AccountKey::generate_with(key_type).unwrap();
     let (account, url) = (url("/acct/1"), url("/new-order"));
     let payload = br#"{"identifiers":[{"type":"dns","value":"www.example.com"}]}"#;
     bencher.bench(|| sign(&key, KeyReference::Kid(&account), &url, black_box(payload)));
+}
+
+/// What the nonces cost of a session that 64 tasks share: each request takes one, and brings one. The
+/// items are requests; nothing is signed, and the CA answers at once.
+#[divan::bench]
+fn nonces_for_64_tasks(bencher: Bencher<'_, '_>) {
+    const ROUNDS: usize = 10;
+    let runtime = Runtime::new().unwrap();
+    let directory = Url::parse("https://ca.example/directory").unwrap();
+    let session = Session::new(Arc::new(Instantly), directory, SessionOptions::default());
+    let signer = Arc::new(Unsigned(
+        AccountKey::generate().unwrap().public_key().clone(),
+    ));
+    let account = Arc::new(url("/acct/1"));
+    bencher
+        .counter(ItemsCount::new(64 * ROUNDS))
+        .bench_local(|| {
+            let tasks = (0..64).map(|_| {
+                let (session, signer) = (session.clone(), Arc::clone(&signer));
+                let account = Arc::clone(&account);
+                runtime.spawn(async move {
+                    for _ in 0..ROUNDS {
+                        let request = SignedRequest {
+                            operation: Operation::Order,
+                            url: &account,
+                            signer: &*signer,
+                            key: KeyReference::Kid(&account),
+                            payload: Vec::new(),
+                            accept: None,
+                            repeat: false,
+                        };
+                        session.post(&request).await.unwrap();
+                    }
+                })
+            });
+            let tasks: Vec<_> = tasks.collect();
+            for task in tasks {
+                runtime.block_on(task).unwrap();
+            }
+        });
 }
 
 #[divan::bench]
@@ -136,6 +183,66 @@ fn make_csr(bencher: Bencher<'_, '_>, count: usize) {
     let key = CertificateKey::generate().unwrap();
     let identifiers = Identifiers::collect(names(count)).unwrap();
     bencher.bench(|| Csr::new(&key, black_box(&identifiers)).unwrap());
+}
+
+/// A CA without a network: it knows a directory, and has a nonce for each request.
+#[derive(Debug)]
+struct Instantly;
+
+#[async_trait::async_trait]
+impl Transport for Instantly {
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TransportError> {
+        // As it would be where there is a network: other tasks have their turn.
+        tokio::task::yield_now().await;
+        let body = match request.uri().path() {
+            "/directory" => json!({
+                "newNonce": "https://ca.example/nonce",
+                "newAccount": "https://ca.example/account",
+                "newOrder": "https://ca.example/order",
+            })
+            .to_string(),
+            _ => "{}".to_owned(),
+        };
+        Ok(Response::builder()
+            .header(
+                "replay-nonce",
+                "oFvnlFP1wIhRlYS2jTaXbA9DGyRejmCefe7v4NfDGDKf",
+            )
+            .body(body.into())
+            .unwrap())
+    }
+}
+
+/// A signer that costs nothing.
+#[derive(Debug)]
+struct Unsigned(Jwk);
+
+#[async_trait::async_trait]
+impl Signer for Unsigned {
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::Es256
+    }
+
+    fn public_key(&self) -> &Jwk {
+        &self.0
+    }
+
+    async fn sign(&self, _: &[u8]) -> Result<Vec<u8>, BoxError> {
+        Ok(vec![1; 64])
+    }
+}
+
+/// Those that the crate features allow.
+fn key_types() -> Vec<KeyType> {
+    vec![
+        KeyType::P256,
+        #[cfg(feature = "p384")]
+        KeyType::P384,
+        #[cfg(feature = "ed25519")]
+        KeyType::Ed25519,
+        #[cfg(feature = "rsa")]
+        KeyType::Rsa2048,
+    ]
 }
 
 fn url(path: &str) -> Url {

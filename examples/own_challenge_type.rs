@@ -94,8 +94,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// What the CA does.
-fn validate(attempt: &ChallengeAttempt, device: &Jwk) -> Result<(), Problem> {
-    let bad = |fault: String| Problem::new(ProblemType::BadAttestationStatement, fault);
+fn validate(attempt: &ChallengeAttempt, device: &Jwk) -> Result<(), Box<Problem>> {
+    let bad = |fault: String| Box::new(Problem::new(ProblemType::BadAttestationStatement, fault));
     let response = serde_json::Value::Object(attempt.response.clone());
     let attestation: Attestation =
         serde_json::from_value(response).map_err(|error| bad(error.to_string()))?;

@@ -20,8 +20,7 @@
 #![allow(clippy::print_stdout, reason = "a program for the terminal")]
 
 use std::error::Error;
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 use std::{env, process};
@@ -30,7 +29,7 @@ use certwright::issuance::Issued;
 use certwright::jose::AccountKey;
 use certwright::solver::Http01Server;
 use certwright::test_ca::TestCa;
-use certwright::{Account, Client};
+use certwright::{Account, Client, private_file};
 
 const USAGE: &str = "\
 usage: quickstart [options]
@@ -123,10 +122,7 @@ async fn account(client: &Client, options: &Options) -> Result<Account, Box<dyn 
     let key = AccountKey::generate()?;
     if let Some(directory) = &options.output {
         fs::create_dir_all(directory)?;
-        write_private(
-            &directory.join("account-key.pem"),
-            key.to_pkcs8_pem()?.as_bytes(),
-        )?;
+        private_file::write(directory.join("account-key.pem"), key.to_pkcs8_pem()?)?;
     }
     let mut builder = client.new_account(key).agree_to_terms();
     if let Some(contact) = &options.contact {
@@ -134,7 +130,7 @@ async fn account(client: &Client, options: &Options) -> Result<Account, Box<dyn 
     }
     let account = builder.create().await?;
     if let Some(file) = stored {
-        write_private(&file, &serde_json::to_vec_pretty(&account.credentials()?)?)?;
+        private_file::write(&file, serde_json::to_vec_pretty(&account.credentials()?)?)?;
     }
     Ok(account)
 }
@@ -170,29 +166,13 @@ fn describe(issued: &Issued, own_root: bool) {
 }
 
 fn keep(directory: &Path, issued: &Issued) -> Result<(), Box<dyn Error>> {
-    write_private(
-        &directory.join("key.pem"),
-        issued.key().to_pkcs8_pem()?.as_bytes(),
-    )?;
+    private_file::write(directory.join("key.pem"), issued.key().to_pkcs8_pem()?)?;
     fs::write(directory.join("chain.pem"), issued.chain().pem())?;
     println!(
         "kept in {}: key.pem, chain.pem, account.json",
         directory.display()
     );
     Ok(())
-}
-
-/// Writes a file that only its owner may read, whole or not at all.
-fn write_private(path: &Path, content: &[u8]) -> Result<(), Box<dyn Error>> {
-    let unfinished = path.with_extension("tmp");
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file: File = options.open(&unfinished)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    Ok(fs::rename(unfinished, path)?)
 }
 
 struct Options {

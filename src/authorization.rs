@@ -138,6 +138,9 @@ impl Authorization {
             Ok(reply) => return Self::read(self.account.clone(), self.url.clone(), &reply),
             Err(error) => error,
         };
+        if matches!(error, Error::Paused(_) | Error::RateLimited(_)) {
+            return Err(error);
+        }
         // Where the reply was lost, the second request finds it deactivated already.
         match self.refresh().await {
             Ok(authorization) if *authorization.status() == status => Ok(authorization),

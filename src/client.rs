@@ -191,6 +191,19 @@ impl ClientBuilder {
         self
     }
 
+    /// Sends requests to no other host and port than those of the directory's URL: a resource
+    /// elsewhere is [`ReplyFault::OtherHost`](crate::error::ReplyFault::OtherHost), and nothing is
+    /// sent there.
+    ///
+    /// By default requests go wherever the CA says, by https, as RFC 8555 has it, and each other
+    /// host is logged once, as a warning. Lists of revoked certificates are fetched from anywhere:
+    /// they are public, and signed.
+    #[must_use]
+    pub fn pin_host(mut self) -> Self {
+        self.options = self.options.map(SessionOptions::pin_host);
+        self
+    }
+
     /// Trusts the roots in this PEM too, for a CA whose own site has no certificate from a public
     /// one. For more settings, [`HyperTransport::builder`] and [`transport`](Self::transport).
     #[cfg(feature = "hyper")]
@@ -211,6 +224,14 @@ impl ClientBuilder {
     #[must_use]
     pub fn concurrency(mut self, requests: usize) -> Self {
         self.concurrency = requests.max(1);
+        self
+    }
+
+    /// For how long a request that the network or the CA failed is sent again, where that is safe.
+    /// Default: 30 s. See [`SessionOptions::retry_timeout`].
+    #[must_use]
+    pub fn retry_timeout(mut self, timeout: Duration) -> Self {
+        self.options = self.options.map(|options| options.retry_timeout(timeout));
         self
     }
 

@@ -39,6 +39,7 @@
 //!   [`issuance::Event::Finalizing`], or given to [`issuance::Issuance::key`]. Store them before the
 //!   CA hears of them, and no failure loses a certificate or an account. Or have
 //!   [`issuance::Issuance::checkpoint`] store all that another process needs to go on.
+//! * **Files** with secrets: [`private_file::write`] writes one whole or not at all, for its owner only.
 //! * **The agreement** to the CA's terms of service: [`AccountBuilder::agree_to_terms`].
 //! * **The answer to challenges**: a [`solver::ChallengeSolver`], ready-made or your own.
 //!
@@ -88,6 +89,7 @@ pub mod jose;
 mod order;
 #[cfg(feature = "dns-01")]
 pub mod preflight;
+pub mod private_file;
 pub mod protocol;
 mod provider;
 pub mod renewal;
@@ -127,6 +129,10 @@ mod markdown {
 
     #[doc = include_str!("../docs/certificates.md")]
     struct Certificates;
+
+    #[cfg(all(feature = "dns-01", feature = "tls-alpn-01"))]
+    #[doc = include_str!("../docs/challenges.md")]
+    struct Challenges;
 
     #[doc = include_str!("../docs/orders.md")]
     struct Orders;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
 pub use self::builder::{OrderBuilder, Replacement};
@@ -14,7 +14,7 @@ use crate::authorization::Authorization;
 use crate::certificate::Certificate;
 use crate::error::{Error, Operation, OrderFailure, ReplyFault, Timeout, ValidationFailure};
 use crate::protocol::{self, Finalize, OrderStatus, Problem, ProblemType, Url};
-use crate::session::{Pace, Reply, Retries};
+use crate::session::{Failure, Pace, Reply, SignedRequest};
 use crate::x509::Csr;
 
 /// An order for a certificate (RFC 8555 §7.1.3).
@@ -85,7 +85,7 @@ impl Order {
 
     /// Reads the order from the CA.
     pub async fn refresh(&self) -> Result<Arc<protocol::Order>, Error> {
-        self.look().await.map(|(state, _)| state)
+        self.look(true).await.map(|(state, _)| state)
     }
 
     /// The order's authorizations, fetched side by side (§7.5).
@@ -103,8 +103,8 @@ impl Order {
     /// [`wait_timeout`](crate::ClientBuilder::wait_timeout) says.
     ///
     /// Looks at the order, not at each authorization: at once, then as the CA's `Retry-After` says
-    /// or after growing pauses, and for the last time when the time is up. Where the order has
-    /// failed, the error names each identifier that failed, and why.
+    /// or after growing pauses, and for the last time when the time is up. A CA that can't be reached
+    /// meanwhile, or fails, does not end the wait. Where the order has failed, the error names each identifier that failed, and why.
     pub async fn wait_ready(&self) -> Result<(), Error> {
         self.wait_ready_within(self.account().client().wait_timeout())
             .await
@@ -112,7 +112,16 @@ impl Order {
 
     /// Like [`wait_ready`](Self::wait_ready), within this time.
     pub async fn wait_ready_within(&self, timeout: Duration) -> Result<(), Error> {
-        self.wait(Operation::Authorization, timeout, |status| {
+        self.wait_ready_from(Instant::now(), timeout).await
+    }
+
+    /// Like [`wait_ready_within`](Self::wait_ready_within), with a first look that is not at once.
+    pub(crate) async fn wait_ready_from(
+        &self,
+        first_look: Instant,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        self.wait(Operation::Authorization, first_look, timeout, |status| {
             matches!(
                 status,
                 OrderStatus::Ready | OrderStatus::Processing | OrderStatus::Valid
@@ -144,14 +153,18 @@ impl Order {
         let state = self.state();
         csr.check_identifiers(&state.identifiers)?;
         self.account().check_key(csr.public_key_info())?;
+        let mut first_look = Instant::now();
         match state.status {
             OrderStatus::Processing | OrderStatus::Valid => {}
-            OrderStatus::Pending | OrderStatus::Ready => self.send_csr(csr).await?,
+            OrderStatus::Pending | OrderStatus::Ready => {
+                self.send_csr(csr).await?;
+                first_look += Pace::ISSUING;
+            }
             // The CA could only refuse.
             _ => return Err(self.failure().await),
         }
         if self.status() != OrderStatus::Valid {
-            self.wait(Operation::Finalize, timeout, |status| {
+            self.wait(Operation::Finalize, first_look, timeout, |status| {
                 *status == OrderStatus::Valid
             })
             .await?;
@@ -171,7 +184,7 @@ impl Order {
         let body = payload(&Finalize {
             csr: csr.der().as_ref().into(),
         })?;
-        let mut retries = Retries::default();
+        let mut retries = self.account().client().session().retries();
         loop {
             let state = self.state();
             let request =
@@ -192,9 +205,14 @@ impl Order {
             };
             // Whatever the reply said, or would have said: the order tells whether the CA has acted.
             debug!(%error, order = %self.url(), "looking at the order before the CSR is sent again");
+            // A CA that is busy is left alone first.
+            if !not_ready {
+                sleep(pause).await;
+            }
             match self.refresh().await?.status {
                 OrderStatus::Processing | OrderStatus::Valid => return Ok(()),
-                OrderStatus::Ready => sleep(pause).await,
+                OrderStatus::Ready if not_ready => sleep(pause).await,
+                OrderStatus::Ready => {}
                 OrderStatus::Pending => return Err(error),
                 _ => return Err(self.failure().await),
             }
@@ -204,6 +222,7 @@ impl Order {
     async fn wait(
         &self,
         operation: Operation,
+        first_look: Instant,
         timeout: Duration,
         done: impl Fn(&OrderStatus) -> bool,
     ) -> Result<(), Error> {
@@ -212,9 +231,33 @@ impl Order {
         let deadline = start
             .checked_add(timeout)
             .unwrap_or(start + Duration::from_secs(86_400));
-        let mut pace = Pace::until(deadline);
+        let pace = Pace::new(start, deadline);
+        sleep_until(first_look.min(deadline)).await;
         loop {
-            let (state, reply) = self.look().await?;
+            // By the pace of this wait, which knows its deadline.
+            let (state, reply) = match self.look(false).await {
+                Ok(seen) => seen,
+                // The CA works on while nobody can see it.
+                Err(error) => {
+                    let now = Instant::now();
+                    let pause = match Failure::of(&error) {
+                        // A CA that refuses to be asked before then is not asked.
+                        Failure::Passing(Some(asked))
+                            if asked > deadline.saturating_duration_since(now) =>
+                        {
+                            None
+                        }
+                        Failure::Passing(asked) => pace.pause(asked, now),
+                        Failure::Lasting => None,
+                    };
+                    let Some(pause) = pause else {
+                        return Err(error);
+                    };
+                    debug!(%error, order = %self.url(), "looking at the order again later");
+                    sleep(pause).await;
+                    continue;
+                }
+            };
             if done(&state.status) {
                 return Ok(());
             }
@@ -234,8 +277,12 @@ impl Order {
         }
     }
 
-    async fn look(&self) -> Result<(Arc<protocol::Order>, Reply), Error> {
-        let reply = self.account().read(Operation::Order, self.url()).await?;
+    async fn look(&self, repeat: bool) -> Result<(Arc<protocol::Order>, Reply), Error> {
+        let request = self
+            .account()
+            .request(Operation::Order, self.url(), Vec::new());
+        let request = SignedRequest { repeat, ..request };
+        let reply = self.account().post(request).await?;
         Ok((self.update(&reply)?, reply))
     }
 

@@ -1,6 +1,8 @@
 //! The rustls [`CryptoProvider`] by which TLS is spoken and signatures are verified.
 
 use std::sync::Arc;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+use std::sync::LazyLock;
 
 use rustls::crypto::CryptoProvider;
 
@@ -12,11 +14,18 @@ pub(crate) fn crypto_provider() -> Option<Arc<CryptoProvider>> {
         return Some(installed.clone());
     }
 
-    #[cfg(feature = "aws-lc-rs")]
-    return Some(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
-
-    #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
-    return Some(Arc::new(rustls::crypto::ring::default_provider()));
+    // Made once: it is asked for at each signature that is verified.
+    #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+    {
+        static OWN: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+            #[cfg(feature = "aws-lc-rs")]
+            let provider = rustls::crypto::aws_lc_rs::default_provider();
+            #[cfg(not(feature = "aws-lc-rs"))]
+            let provider = rustls::crypto::ring::default_provider();
+            Arc::new(provider)
+        });
+        Some(Arc::clone(&OWN))
+    }
 
     #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
     None

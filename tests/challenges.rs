@@ -64,7 +64,8 @@ impl Zone {
                 false => Err(Problem::new(
                     ProblemType::Unauthorized,
                     format!("No TXT record found at {}", expected.0),
-                )),
+                )
+                .into()),
             }
         })
     }
@@ -270,7 +271,7 @@ async fn orders_are_bounded_and_the_first_failure_is_kept() {
     let setup = setup(|ca| {
         let refused = |_: &ChallengeAttempt| {
             let problem = Problem::new(ProblemType::IncorrectResponse, "it is none");
-            Err(problem)
+            Err(problem.into())
         };
         ca.challenge(CustomChallenge::new("example-01".into(), refused))
             .reuse_authorizations(true)
@@ -343,7 +344,7 @@ async fn no_order_is_made_where_another_solver_can_not_help() {
         let refusal = kind.clone();
         let setup = setup(|ca| {
             ca.challenge(CustomChallenge::new(ChallengeType::Dns01, move |_| {
-                Err(Problem::new(refusal.clone(), "the policy forbids it"))
+                Err(Problem::new(refusal.clone(), "the policy forbids it").into())
             }))
         })
         .await;
@@ -746,7 +747,8 @@ async fn any_type_of_challenge_can_be_solved_by_a_payload() {
                 false => Err(Problem::new(
                     ProblemType::BadAttestationStatement,
                     "the signature does not fit",
-                )),
+                )
+                .into()),
             }
         };
         let challenge = CustomChallenge::new(kind.clone(), validate);

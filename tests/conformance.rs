@@ -17,7 +17,7 @@ fn every_test_that_is_named_exists() {
         let path = format!("{file}.rs");
         let source = fs::read_to_string(&path).unwrap_or_default();
         let attributes = source
-            .split(&format!("fn {test}()"))
+            .split(&format!("fn {test}("))
             .next()
             .unwrap_or_default();
         let declared = attributes.len() < source.len();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// From the top. A file is in the layer of the first part of its path below `src/`.
 const LAYERS: &[&[&str]] = &[
-    &["provider"],
+    &["private_file", "provider"],
     &["protocol"],
     &["jose"],
     &["x509"],

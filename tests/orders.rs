@@ -582,13 +582,14 @@ async fn goes_on_to_the_next_profile_where_one_was_withdrawn() {
 #[tokio::test(start_paused = true)]
 async fn orders_again_without_a_replacement_that_the_ca_refuses() {
     let renewal_info = json!({"renewalInfo": format!("{BASE}/renewal-info")});
-    for (status, problem) in [
-        (409, "alreadyReplaced"),
-        (409, "conflict"),
-        (404, "malformed"),
-        (400, "malformed"),
-        (403, "unauthorized"),
-        (500, "serverInternal"),
+    for (status, problem, requests) in [
+        (409, "alreadyReplaced", 2),
+        (409, "conflict", 2),
+        (404, "malformed", 2),
+        (400, "malformed", 2),
+        (403, "unauthorized", 2),
+        // It may have been a failure that passes.
+        (500, "serverInternal", 3),
     ] {
         let script = script(renewal_info.clone());
         script.on("/new-order", move |asked| {
@@ -604,7 +605,7 @@ async fn orders_again_without_a_replacement_that_the_ca_refuses() {
             panic!("{:?}", order.replacement());
         };
         assert!(refused.kind.urn().ends_with(problem));
-        assert_eq!(script.asked("/new-order").len(), 2, "{problem}");
+        assert_eq!(script.asked("/new-order").len(), requests, "{problem}");
     }
 
     // What has nothing to do with it is not tried again, and what would be refused anyway is told.

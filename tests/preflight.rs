@@ -25,19 +25,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use certwright::dns::{DnsFault, ResponseCode};
 use certwright::jose::AccountKey;
-use certwright::preflight::{Finding, Preflight, PreflightFault, Report, Severity};
+use certwright::preflight::{Finding, Preflight, PreflightFault, Report, Severity, TlsAlpn01Fault};
 use certwright::protocol::{ChallengeType, Identifier};
 use certwright::solver::{
     AccountContext, ChallengeSolver, Dns01, Dns01Error, DnsProvider, Http01Responder, Http01Server,
-    NotPropagated, Presentation, SelfCheckFault, TlsAlpn01Server, TxtRecord,
+    Presentation, SelfCheckFault, TlsAlpn01Server, TxtRecord,
 };
 use certwright::test_ca::{ResourceKind, TestCa};
 use certwright::{Account, BoxError, Client};
 use hickory_server::proto::rr::RecordType;
 use http::StatusCode;
-use support::name_server::{FIRST, Fault, NameServers, RESOLVER, SECOND};
+use support::name_server::{Fault, NameServers, RESOLVER, SECOND};
 use support::net::free_port;
 use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
 
 /// By which name CAA records know the CA inside the process.
 const CA: &str = "ca.example";
@@ -331,20 +332,6 @@ async fn tells_ports_that_take_no_connection() {
     let setup = setup().await;
     setup.servers.address("example.com", V4);
     setup.servers.address("example.com", OTHER_V4);
-    let tls = TlsAlpn01Server::bind("127.0.0.1:0").await.unwrap();
-    let port = tls.local_addrs()[0].port();
-    let report = run(setup.preflight("example.com").tls_port(port).solver(tls)).await;
-    let PreflightFault::Connect {
-        address, has_v4, ..
-    } = only(&report).fault()
-    else {
-        panic!("{report}");
-    };
-    assert_eq!(
-        (*address, *has_v4),
-        (SocketAddr::new(OTHER_V4, port), false)
-    );
-
     let closed = free_port();
     let preflight = setup.preflight("127.0.0.1").http_port(closed);
     let preflight = preflight.solver(Http01Responder::default());
@@ -371,6 +358,50 @@ async fn tells_ports_that_take_no_connection() {
         PreflightFault::Connect { has_v4: true, .. }
     ));
     assert!(report.to_string().contains("AAAA record"), "{report}");
+}
+
+#[tokio::test]
+async fn asks_for_the_certificate_at_each_address() {
+    let setup = setup().await;
+    setup.servers.address("example.com", V4);
+    setup.servers.address("example.com", OTHER_V4);
+    let tls = TlsAlpn01Server::bind("127.0.0.1:0").await.unwrap();
+    let port = tls.local_addrs()[0].port();
+    let preflight = || {
+        setup
+            .preflight("example.com")
+            .tls_port(port)
+            .solver(tls.clone())
+    };
+    let report = run(preflight()).await;
+    let PreflightFault::Connect {
+        address, has_v4, ..
+    } = only(&report).fault()
+    else {
+        panic!("{report}");
+    };
+    assert_eq!(
+        (*address, *has_v4),
+        (SocketAddr::new(OTHER_V4, port), false)
+    );
+
+    // One that presents nothing, and one that is in plain text.
+    let other = TlsAlpn01Server::bind((OTHER_V4, port)).await.unwrap();
+    let report = run(preflight()).await;
+    let PreflightFault::TlsAlpn01 { address, .. } = only(&report).fault() else {
+        panic!("{report}");
+    };
+    assert_eq!(*address, SocketAddr::new(OTHER_V4, port));
+    other.shut_down().await;
+    let _plain = Http01Server::bind((OTHER_V4, port)).await.unwrap();
+    let report = run(preflight()).await;
+    assert!(matches!(
+        only(&report).fault(),
+        PreflightFault::TlsAlpn01 {
+            fault: TlsAlpn01Fault::Handshake(_),
+            ..
+        }
+    ));
 }
 
 #[tokio::test]
@@ -503,7 +534,6 @@ async fn tells_servers_that_do_not_have_what_was_written() {
     let text = source.to_string();
     assert!(text.contains("ns2.servers.test"), "{text}");
     assert!(setup.servers.texts(name).is_empty());
-    assert_eq!(setup.servers.at(FIRST).ip().to_string(), "127.0.0.2");
 
     // The provider says that it wrote, and did not.
     let solver = Dns01::new(Unwilling { refuses: false })
@@ -513,16 +543,10 @@ async fn tells_servers_that_do_not_have_what_was_written() {
     let PreflightFault::Wait(source) = only(&report).fault() else {
         panic!("{report}");
     };
-    let told = std::iter::successors(Some(&**source as &(dyn std::error::Error + 'static)), |e| {
-        e.source()
-    });
-    let mut told = told;
-    assert!(
-        told.any(|error| error.is::<NotPropagated>()
-            || error.is::<Box<NotPropagated>>()
-            || error.is::<Dns01Error>()),
-        "{source}"
-    );
+    let Some(Dns01Error::NotPropagated(report)) = source.downcast_ref() else {
+        panic!("{source}");
+    };
+    assert_eq!(report.servers.len(), 2);
 }
 
 #[tokio::test]
@@ -632,4 +656,46 @@ async fn takes_away_what_was_presented_when_its_time_is_over_or_nobody_waits() {
     let cleaned = tokio::time::timeout(Duration::from_secs(30), solver.cleaned.notified());
     cleaned.await.unwrap();
     assert!(solver.calls.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_example_tells_what_it_finds() {
+    let servers = NameServers::start().await;
+    servers.address("example.com", V4);
+    servers.caa("example.com", false, "issue", "other.example");
+    let http = Http01Server::bind("127.0.0.1:0").await.unwrap();
+    let resolver = servers.resolver().to_string();
+    let http_port = http.local_addrs()[0].port().to_string();
+    let tls_port = free_port().to_string();
+    let run = async |ca: &'static str| {
+        let arguments = [
+            "--ca",
+            ca,
+            "--dns",
+            &resolver,
+            "--http-port",
+            &http_port,
+            "--tls-port",
+            &tls_port,
+            "--private",
+            "example.com",
+        ];
+        let arguments = arguments.map(str::to_owned);
+        let output = spawn_blocking(move || support::examples::run("preflight", arguments)).await;
+        let output = output.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.success(), text)
+    };
+    let (success, text) = run("ca.example").await;
+    assert!(!success);
+    assert!(
+        text.contains("error: example.com: CAA at example.com"),
+        "{text}"
+    );
+    let (success, text) = run("other.example").await;
+    assert!(success, "{text}");
+    assert!(
+        text.contains("warning: example.com by tls-alpn-01"),
+        "{text}"
+    );
 }

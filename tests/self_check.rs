@@ -136,7 +136,7 @@ async fn answer(
         Reply::Part(text) => {
             stream.write_all(text.as_bytes()).await.unwrap();
             stream.flush().await.unwrap();
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

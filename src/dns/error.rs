@@ -33,7 +33,7 @@ impl DnsError {
         }
     }
 
-    pub(super) fn from_server(mut self, server: SocketAddr) -> Self {
+    pub(super) fn at_server(mut self, server: SocketAddr) -> Self {
         self.server = Some(server);
         self
     }

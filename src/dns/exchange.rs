@@ -38,7 +38,7 @@ impl Question<'_> {
             Err(_) => Err(DnsFault::Timeout(limit)),
         };
         trace!(name = self.name, record_type = %self.record_type, %server, ?reply, "asked");
-        reply.map_err(|fault| self.error(fault).from_server(server))
+        reply.map_err(|fault| self.error(fault).at_server(server))
     }
 
     pub(super) fn error(&self, fault: impl Into<DnsFault>) -> DnsError {

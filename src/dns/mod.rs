@@ -230,9 +230,7 @@ impl Dns {
         let reply = question.ask(server, self.timeout).await?;
         // A referral to other servers, or a lame delegation, says nothing of the name.
         if !reply.authoritative && reply.answers.is_empty() {
-            return Err(question
-                .error(DnsFault::NotAuthoritative)
-                .from_server(server));
+            return Err(question.error(DnsFault::NotAuthoritative).at_server(server));
         }
         Ok(reply.texts())
     }

@@ -40,7 +40,9 @@ impl NetworkFault {
     pub(crate) fn is_transient(&self) -> bool {
         !matches!(
             self.source.fault(),
-            TransportFault::TooLarge(_) | TransportFault::Untrusted
+            TransportFault::HeaderTooLarge
+                | TransportFault::TooLarge(_)
+                | TransportFault::Untrusted
         )
     }
 }
@@ -179,6 +181,10 @@ pub enum ReplyFault {
     /// A challenge's token could do harm.
     #[error(transparent)]
     Token(#[from] InvalidToken),
+    /// A URL that a request would go to is at another host than the directory's, where
+    /// [`pin_host`](crate::ClientBuilder::pin_host) allows none.
+    #[error("{0} is not at the directory's host, to which requests are pinned")]
+    OtherHost(Url),
     /// A redirect from a public host to one that is not.
     #[error("it redirects to {0}, which is not a public host")]
     PrivateHost(Url),

@@ -135,7 +135,7 @@ pub trait CheckpointStore: Send + Sync + 'static {
     ///
     /// Once it has returned, the checkpoint MUST outlast the process, and the machine where the
     /// issuance is to. A process that ends meanwhile MUST leave either this one or the one before,
-    /// whole: a file is written beside the old one, and renamed.
+    /// whole: [`private_file::write`](crate::private_file::write) does that.
     ///
     /// It is called before an order is made, once the order's URL is known, and before answers are
     /// presented; never twice at once. Where it fails, the issuance ends in

@@ -477,12 +477,12 @@ impl Attempts<'_> {
             presented,
         };
         let given = timeout_at(self.deadline, proof.give()).await;
-        given.unwrap_or_else(|_| {
+        let first_look = given.unwrap_or_else(|_| {
             let status = Some(order.status().to_string());
             Err(self.timed_out(Operation::Challenge, order.url(), status))
         })?;
         let left = self.deadline.saturating_duration_since(Instant::now());
-        match order.wait_ready_within(left).await {
+        match order.wait_ready_from(first_look, left).await {
             Ok(()) => {
                 self.emit(&Event::Validated { order });
                 Ok(())
@@ -499,7 +499,7 @@ impl Attempts<'_> {
     /// Till then their answers have to stay, and it is not known which of them fail, too.
     async fn settled(&self, mut failure: ValidationFailure) -> ValidationFailure {
         let longest = Instant::now() + Self::LONGEST_SETTLING;
-        let mut pace = Pace::until(longest.min(self.deadline));
+        let pace = Pace::new(Instant::now(), longest.min(self.deadline));
         while !failure.pending.is_empty() {
             let Some(pause) = pace.pause(None, Instant::now()) else {
                 break;

@@ -106,15 +106,12 @@ impl Account {
     /// # async fn example(account: certwright::Account) -> Result<(), Box<dyn std::error::Error>> {
     /// use std::fs;
     ///
-    /// use certwright::BoxError;
     /// use certwright::issuance::Checkpoint;
     /// use certwright::solver::Http01Webroot;
+    /// use certwright::{BoxError, private_file};
     ///
     /// fn store(checkpoint: &Checkpoint) -> Result<(), BoxError> {
-    ///     // Beside the old one, and renamed, so that one of them is always there, whole.
-    ///     fs::write("checkpoint.new", serde_json::to_vec(checkpoint)?)?;
-    ///     fs::File::open("checkpoint.new")?.sync_all()?;
-    ///     Ok(fs::rename("checkpoint.new", "checkpoint")?)
+    ///     Ok(private_file::write("checkpoint", serde_json::to_vec(checkpoint)?)?)
     /// }
     ///
     /// let issuance = match fs::read("checkpoint") {
@@ -126,7 +123,7 @@ impl Account {
     ///     .checkpoint(store)
     ///     .await?;
     /// fs::write("chain.pem", issued.chain().pem())?;
-    /// fs::write("key.pem", issued.key().to_pkcs8_pem()?)?;
+    /// private_file::write("key.pem", issued.key().to_pkcs8_pem()?)?;
     /// fs::remove_file("checkpoint")?;
     /// # Ok(()) }
     /// ```

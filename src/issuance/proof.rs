@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
+use tokio::time::Instant;
 
 use super::checkpoint::Checkpoint;
 use super::choice::Candidate;
@@ -11,7 +12,8 @@ use crate::authorization::Authorization;
 use crate::challenge::Challenge;
 use crate::error::{BoxError, Error, Operation, SolverFailure, SolverStep, ValidationFailure};
 use crate::order::Order;
-use crate::protocol::{AuthorizationStatus, ChallengeResponse};
+use crate::protocol::{AuthorizationStatus, ChallengeResponse, ChallengeStatus};
+use crate::session::Pace;
 use crate::solver::Presentation;
 
 /// The proof of control of one order's identifiers.
@@ -30,8 +32,8 @@ impl Proof<'_> {
         SolverStep::Response,
     ];
 
-    /// Solves the challenges, and tells the CA.
-    pub(super) async fn give(&self) -> Result<(), Error> {
+    /// Solves the challenges, tells the CA, and returns when it is worth a look at how that went.
+    pub(super) async fn give(&self) -> Result<Instant, Error> {
         let mut fresh = self.tasks(self.order.authorizations().await?)?;
         let mut prepared = Vec::new();
         // Each round rules out a solver or a type, so there are only so many. The CA has heard of
@@ -196,17 +198,22 @@ impl Proof<'_> {
         }
     }
 
-    async fn tell_ready(&self, tasks: &[Task]) -> Result<(), Error> {
+    async fn tell_ready(&self, tasks: &[Task]) -> Result<Instant, Error> {
         let requests = tasks.iter().map(|task| async move {
-            task.challenge.ready_with(&task.response).await?;
+            let sent = Instant::now();
+            let challenge = task.challenge.ready_with(&task.response).await?;
             self.attempts.emit(&Event::ChallengeReady {
                 presentation: &task.presentation,
             });
-            Ok(())
+            // Some CAs validate before they answer.
+            Ok(match challenge.status {
+                ChallengeStatus::Valid => sent,
+                _ => sent + Pace::VALIDATING,
+            })
         });
         let client = self.order.account().client();
-        client.side_by_side(requests.collect()).await?;
-        Ok(())
+        let looks = client.side_by_side(requests.collect()).await?;
+        Ok(looks.into_iter().max().unwrap_or_else(Instant::now))
     }
 }
 

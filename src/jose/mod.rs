@@ -14,7 +14,9 @@ mod key_authorization;
 mod key_change;
 mod key_type;
 mod mac;
+mod p256_key;
 mod private_key;
+mod provider_signer;
 mod signer;
 mod verify;
 

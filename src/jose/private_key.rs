@@ -1,50 +1,46 @@
 use std::fmt;
+use std::sync::Arc;
 
 use der::asn1::{BitStringRef, ObjectIdentifier, OctetStringRef};
-use der::{Decode, Sequence};
+use der::{Decode, SecretDocument, Sequence};
 #[cfg(feature = "rsa")]
 use p256::ecdsa::signature::Keypair;
+#[cfg(any(feature = "ed25519", feature = "p384", feature = "rsa"))]
 use p256::ecdsa::signature::Signer;
+#[cfg(feature = "p384")]
 use p256::elliptic_curve::Generate;
 #[cfg(any(feature = "ed25519", feature = "rsa"))]
 use p256::elliptic_curve::common::getrandom::SysRng;
 #[cfg(any(feature = "ed25519", feature = "rsa"))]
 use p256::elliptic_curve::rand_core::TryRng;
-use p256::pkcs8::{
-    DecodePrivateKey, EncodePrivateKey, EncodePublicKey, LineEnding, PrivateKeyInfoRef,
-};
+#[cfg(any(feature = "ed25519", feature = "p384", feature = "rsa"))]
+use p256::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey};
+use p256::pkcs8::{LineEnding, PrivateKeyInfoRef};
 use serde::Deserialize;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::{EcCurve, Jwk, KeyType, SignatureAlgorithm};
+use super::ecdsa::der_signature;
+use super::p256_key::{self, P256Key};
+use super::provider_signer::ProviderSigner;
+use super::{EcCurve, Jwk, KeyType, SignatureAlgorithm, fixed_width_signature};
 use crate::error::BoxError;
 use crate::protocol::{Base64Url, printable};
 
 /// A private key in memory, of an account or of a certificate.
-pub(crate) enum PrivateKey {
-    P256(p256::ecdsa::SigningKey),
+pub(crate) struct PrivateKey {
+    secret: Secret,
+    provided: ProviderSigner,
+}
+
+enum Secret {
+    P256(Box<P256Key>),
     #[cfg(feature = "p384")]
     P384(p384::ecdsa::SigningKey),
     #[cfg(feature = "ed25519")]
     Ed25519(ed25519_dalek::SigningKey),
     #[cfg(feature = "rsa")]
     Rsa(Box<rsa::pkcs1v15::SigningKey<sha2::Sha256>>),
-}
-
-/// Gives an expression the key, whatever its type.
-macro_rules! with_key {
-    ($self:expr, $key:ident => $expression:expr) => {
-        match $self {
-            PrivateKey::P256($key) => $expression,
-            #[cfg(feature = "p384")]
-            PrivateKey::P384($key) => $expression,
-            #[cfg(feature = "ed25519")]
-            PrivateKey::Ed25519($key) => $expression,
-            #[cfg(feature = "rsa")]
-            PrivateKey::Rsa($key) => $expression,
-        }
-    };
 }
 
 impl PrivateKey {
@@ -57,20 +53,21 @@ impl PrivateKey {
     }
 
     pub(crate) fn generate_with(key_type: KeyType) -> Result<Self, InvalidKey> {
+        #[cfg(any(feature = "ed25519", feature = "p384"))]
         let randomness = |_| InvalidKey(KeyFault::Randomness);
         match key_type {
-            KeyType::P256 => p256::ecdsa::SigningKey::try_generate()
-                .map(Self::P256)
-                .map_err(randomness),
+            KeyType::P256 => P256Key::generate()
+                .map(Self::p256)
+                .ok_or(InvalidKey(KeyFault::Randomness)),
             #[cfg(feature = "p384")]
             KeyType::P384 => p384::ecdsa::SigningKey::try_generate()
-                .map(Self::P384)
+                .map(|key| Secret::P384(key).into())
                 .map_err(randomness),
             #[cfg(feature = "ed25519")]
             KeyType::Ed25519 => {
                 let mut seed = Zeroizing::new([0; 32]);
                 SysRng.try_fill_bytes(&mut *seed).map_err(randomness)?;
-                Ok(Self::Ed25519(ed25519_dalek::SigningKey::from_bytes(&seed)))
+                Ok(Secret::Ed25519(ed25519_dalek::SigningKey::from_bytes(&seed)).into())
             }
             #[cfg(feature = "rsa")]
             KeyType::Rsa2048 => Self::generate_rsa(2048),
@@ -137,19 +134,20 @@ impl PrivateKey {
 
     pub(crate) fn from_pkcs8_der(der: &[u8]) -> Result<Self, InvalidKey> {
         let info = PrivateKeyInfoRef::try_from(der).map_err(|_| InvalidKey(KeyFault::Pkcs8))?;
+        #[cfg(any(feature = "ed25519", feature = "p384", feature = "rsa"))]
         let malformed = |_| InvalidKey(KeyFault::Pkcs8);
         match info.algorithm.oid.to_string().as_str() {
             // id-ecPublicKey (RFC 5480 §2.1.1), by its curve.
             "1.2.840.10045.2.1" => match info.algorithm.parameters_oid() {
                 Ok(curve) if curve.to_string() == "1.2.840.10045.3.1.7" => {
-                    DecodePrivateKey::from_pkcs8_der(der)
-                        .map(Self::P256)
-                        .map_err(malformed)
+                    P256Key::from_pkcs8_der(der)
+                        .map(Self::p256)
+                        .ok_or(InvalidKey(KeyFault::Pkcs8))
                 }
                 #[cfg(feature = "p384")]
                 Ok(curve) if curve.to_string() == "1.3.132.0.34" => {
                     DecodePrivateKey::from_pkcs8_der(der)
-                        .map(Self::P384)
+                        .map(|key| Secret::P384(key).into())
                         .map_err(malformed)
                 }
                 Ok(curve) => Err(InvalidKey(KeyFault::Unsupported(format!("EC {curve}")))),
@@ -157,7 +155,7 @@ impl PrivateKey {
             },
             #[cfg(feature = "ed25519")]
             "1.3.101.112" => DecodePrivateKey::from_pkcs8_der(der)
-                .map(Self::Ed25519)
+                .map(|key| Secret::Ed25519(key).into())
                 .map_err(malformed),
             #[cfg(feature = "rsa")]
             "1.2.840.113549.1.1.1" => rsa::RsaPrivateKey::from_pkcs8_der(der)
@@ -172,12 +170,12 @@ impl PrivateKey {
         let key = EcPrivateKey::from_der(der).map_err(|_| InvalidKey(KeyFault::Sec1))?;
         let curve = key.parameters.map(|curve| curve.to_string());
         match (curve.as_deref(), key.private_key.as_bytes().len()) {
-            (Some("1.2.840.10045.3.1.7"), _) | (None, 32) => p256::SecretKey::from_sec1_der(der)
-                .map(|key| Self::P256(key.into()))
-                .map_err(|_| InvalidKey(KeyFault::Sec1)),
+            (Some("1.2.840.10045.3.1.7"), _) | (None, 32) => P256Key::from_sec1_der(der)
+                .map(Self::p256)
+                .ok_or(InvalidKey(KeyFault::Sec1)),
             #[cfg(feature = "p384")]
             (Some("1.3.132.0.34"), _) | (None, 48) => p384::SecretKey::from_sec1_der(der)
-                .map(|key| Self::P384(key.into()))
+                .map(|key| Secret::P384(key.into()).into())
                 .map_err(|_| InvalidKey(KeyFault::Sec1)),
             (Some(curve), _) => Err(InvalidKey(KeyFault::Unsupported(format!("EC {curve}")))),
             (None, _) => Err(InvalidKey(KeyFault::Sec1)),
@@ -217,16 +215,14 @@ impl PrivateKey {
         let d = secret(&jwk.d, "d")?;
         let invalid = |name| InvalidKey(KeyFault::Jwk(name));
         match (jwk.kty.as_str(), jwk.crv.as_deref()) {
-            ("EC", Some("P-256")) => p256::ecdsa::SigningKey::from_slice(&d)
-                .map(Self::P256)
-                .map_err(|_| invalid("d")),
+            ("EC", Some("P-256")) => P256Key::from_scalar(&d).map(Self::p256).ok_or(invalid("d")),
             #[cfg(feature = "p384")]
             ("EC", Some("P-384")) => p384::ecdsa::SigningKey::from_slice(&d)
-                .map(Self::P384)
+                .map(|key| Secret::P384(key).into())
                 .map_err(|_| invalid("d")),
             #[cfg(feature = "ed25519")]
             ("OKP", Some("Ed25519")) => ed25519_dalek::SigningKey::try_from(d.as_slice())
-                .map(Self::Ed25519)
+                .map(|key| Secret::Ed25519(key).into())
                 .map_err(|_| invalid("d")),
             #[cfg(feature = "rsa")]
             ("RSA", _) => {
@@ -251,52 +247,66 @@ impl PrivateKey {
     }
 
     pub(crate) fn to_pkcs8_pem(&self) -> Result<Zeroizing<String>, InvalidKey> {
-        with_key!(self, key => key.to_pkcs8_pem(LineEnding::LF))
+        SecretDocument::try_from(self.to_pkcs8_der()?.as_slice())
+            .and_then(|document| document.to_pem("PRIVATE KEY", LineEnding::LF))
             .map_err(|_| InvalidKey(KeyFault::Pkcs8))
     }
 
     pub(crate) fn to_pkcs8_der(&self) -> Result<Zeroizing<Vec<u8>>, InvalidKey> {
-        with_key!(self, key => key.to_pkcs8_der())
-            .map(|document| document.to_bytes())
-            .map_err(|_| InvalidKey(KeyFault::Pkcs8))
+        match &self.secret {
+            Secret::P256(key) => Ok(key.to_pkcs8_der()),
+            #[cfg(feature = "p384")]
+            Secret::P384(key) => pkcs8_der(key),
+            #[cfg(feature = "ed25519")]
+            Secret::Ed25519(key) => pkcs8_der(key),
+            #[cfg(feature = "rsa")]
+            Secret::Rsa(key) => pkcs8_der(key.as_ref()),
+        }
     }
 
     /// The public key as a DER `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7).
     pub(crate) fn public_key_info(&self) -> Result<Vec<u8>, InvalidKey> {
-        with_key!(self, key => key.verifying_key().to_public_key_der())
-            .map(|document| document.into_vec())
-            .map_err(|_| InvalidKey(KeyFault::Pkcs8))
+        match &self.secret {
+            Secret::P256(key) => Ok(key.public_key_info()),
+            #[cfg(feature = "p384")]
+            Secret::P384(key) => public_key_info(key.verifying_key()),
+            #[cfg(feature = "ed25519")]
+            Secret::Ed25519(key) => public_key_info(&key.verifying_key()),
+            #[cfg(feature = "rsa")]
+            Secret::Rsa(key) => public_key_info(&key.verifying_key()),
+        }
     }
 
     pub(crate) fn algorithm(&self) -> SignatureAlgorithm {
-        match self {
-            Self::P256(_) => SignatureAlgorithm::Es256,
+        match &self.secret {
+            Secret::P256(_) => SignatureAlgorithm::Es256,
             #[cfg(feature = "p384")]
-            Self::P384(_) => SignatureAlgorithm::Es384,
+            Secret::P384(_) => SignatureAlgorithm::Es384,
             #[cfg(feature = "ed25519")]
-            Self::Ed25519(_) => SignatureAlgorithm::EdDsa,
+            Secret::Ed25519(_) => SignatureAlgorithm::EdDsa,
             #[cfg(feature = "rsa")]
-            Self::Rsa(_) => SignatureAlgorithm::Rs256,
+            Secret::Rsa(_) => SignatureAlgorithm::Rs256,
         }
     }
 
     pub(crate) fn public_key(&self) -> Result<Jwk, InvalidKey> {
+        #[cfg(feature = "p384")]
         let octets = |field: Option<&[u8]>| {
             field
                 .map(Base64Url::from)
                 .ok_or(InvalidKey(KeyFault::Pkcs8))
         };
-        match self {
-            Self::P256(key) => {
-                let point = key.verifying_key().to_sec1_point(false);
+        match &self.secret {
+            Secret::P256(key) => {
+                let (x, y) = key.coordinates();
                 Ok(Jwk::Ec {
                     curve: EcCurve::P256,
-                    x: octets(point.x().map(|x| x.as_slice()))?,
-                    y: octets(point.y().map(|y| y.as_slice()))?,
+                    x: x.into(),
+                    y: y.into(),
                 })
             }
             #[cfg(feature = "p384")]
-            Self::P384(key) => {
+            Secret::P384(key) => {
                 let point = key.verifying_key().to_sec1_point(false);
                 Ok(Jwk::Ec {
                     curve: EcCurve::P384,
@@ -305,11 +315,11 @@ impl PrivateKey {
                 })
             }
             #[cfg(feature = "ed25519")]
-            Self::Ed25519(key) => Ok(Jwk::Ed25519 {
+            Secret::Ed25519(key) => Ok(Jwk::Ed25519 {
                 x: Base64Url::from(&key.verifying_key().to_bytes()[..]),
             }),
             #[cfg(feature = "rsa")]
-            Self::Rsa(key) => {
+            Secret::Rsa(key) => {
                 use rsa::traits::PublicKeyParts;
 
                 let public: rsa::RsaPublicKey = key.verifying_key().into();
@@ -321,25 +331,59 @@ impl PrivateKey {
         }
     }
 
+    /// Signs a message in JWS's form: an ECDSA signature is r‖s (RFC 7518 §3.4).
     pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, BoxError> {
-        match self {
-            Self::P256(key) => {
-                let signature: p256::ecdsa::Signature = key.try_sign(message)?;
-                Ok(signature.to_bytes().to_vec())
-            }
+        let Some(signature) = self.sign_by_provider(message) else {
+            return self.sign_here(message);
+        };
+        match EcCurve::of(&self.algorithm()) {
+            Some(_) => Ok(fixed_width_signature(&signature, &self.algorithm())?),
+            None => Ok(signature),
+        }
+    }
+
+    /// Signs a message in X.509's form: an ECDSA signature is in DER (RFC 3279 §2.2.3).
+    pub(crate) fn sign_for_x509(&self, message: &[u8]) -> Result<Vec<u8>, BoxError> {
+        if let Some(signature) = self.sign_by_provider(message) {
+            return Ok(signature);
+        }
+        let signature = self.sign_here(message)?;
+        match EcCurve::of(&self.algorithm()) {
+            Some(curve) => Ok(der_signature(&signature, curve)?),
+            None => Ok(signature),
+        }
+    }
+
+    fn sign_by_provider(&self, message: &[u8]) -> Option<Vec<u8>> {
+        let key = || self.to_pkcs8_der().ok().map(|der| der.to_vec());
+        self.provided.sign(&self.algorithm(), key, message)
+    }
+
+    /// Signs a message without the TLS provider, in JWS's form.
+    fn sign_here(&self, message: &[u8]) -> Result<Vec<u8>, BoxError> {
+        match &self.secret {
+            Secret::P256(key) => key.sign(message),
             #[cfg(feature = "p384")]
-            Self::P384(key) => {
+            Secret::P384(key) => {
                 let signature: p384::ecdsa::Signature = key.try_sign(message)?;
                 Ok(signature.to_bytes().to_vec())
             }
             #[cfg(feature = "ed25519")]
-            Self::Ed25519(key) => Ok(key.try_sign(message)?.to_bytes().to_vec()),
+            Secret::Ed25519(key) => Ok(key.try_sign(message)?.to_bytes().to_vec()),
             #[cfg(feature = "rsa")]
-            Self::Rsa(key) => {
+            Secret::Rsa(key) => {
                 use rsa::signature::SignatureEncoding;
 
                 Ok(key.try_sign(message)?.to_vec())
             }
+        }
+    }
+
+    fn p256((key, provided): p256_key::Loaded) -> Self {
+        let signer = |key: Arc<_>| ProviderSigner::new(&*key, &SignatureAlgorithm::Es256);
+        Self {
+            secret: Secret::P256(Box::new(key)),
+            provided: provided.map(signer).unwrap_or_default(),
         }
     }
 
@@ -356,8 +400,32 @@ impl PrivateKey {
 
     #[cfg(feature = "rsa")]
     fn rsa(key: rsa::RsaPrivateKey) -> Self {
-        Self::Rsa(Box::new(rsa::pkcs1v15::SigningKey::new(key)))
+        Secret::Rsa(Box::new(rsa::pkcs1v15::SigningKey::new(key))).into()
     }
+}
+
+#[cfg(any(feature = "ed25519", feature = "p384", feature = "rsa"))]
+impl From<Secret> for PrivateKey {
+    fn from(secret: Secret) -> Self {
+        Self {
+            secret,
+            provided: ProviderSigner::default(),
+        }
+    }
+}
+
+#[cfg(any(feature = "ed25519", feature = "p384", feature = "rsa"))]
+fn pkcs8_der(key: &impl EncodePrivateKey) -> Result<Zeroizing<Vec<u8>>, InvalidKey> {
+    key.to_pkcs8_der()
+        .map(|document| document.to_bytes())
+        .map_err(|_| InvalidKey(KeyFault::Pkcs8))
+}
+
+#[cfg(any(feature = "ed25519", feature = "p384", feature = "rsa"))]
+fn public_key_info(key: &impl EncodePublicKey) -> Result<Vec<u8>, InvalidKey> {
+    key.to_public_key_der()
+        .map(|document| document.into_vec())
+        .map_err(|_| InvalidKey(KeyFault::Pkcs8))
 }
 
 /// `ECPrivateKey` (RFC 5915 §3), as far as it tells the curve.

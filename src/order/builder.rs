@@ -1,5 +1,6 @@
 use std::time::SystemTime;
 
+use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::Order;
@@ -9,7 +10,7 @@ use crate::protocol::{
     self, AutoRenewal, DnsName, Extension, Identifier, IdentifierFault, Identifiers,
     InvalidIdentifier, Meta, NewOrder, Problem, ProblemType, Resource, Url,
 };
-use crate::session::{Reply, Retries, SignedRequest};
+use crate::session::{Reply, SignedRequest};
 
 /// Creates an order (RFC 8555 §7.4).
 #[derive(Clone, Debug)]
@@ -291,19 +292,24 @@ impl OrderBuilder {
         Ok(profiles)
     }
 
-    /// Sends the request, and once more without `replaces` where that may be why it was refused.
+    /// Sends the request, and once more without `replaces` where that may be why it was refused: for
+    /// good, or because an order whose reply was lost has replaced the certificate.
     async fn send(&self, url: &Url, request: &NewOrder) -> Result<(Reply, Replacement), Error> {
         if request.replaces.is_none() {
             let reply = self.post(url, request, true).await?;
             return Ok((reply, Replacement::NotAsked));
         }
-        // Not repeated at first: some CAs fail at a certificate they don't know, again and again.
+        let mut retries = self.account.client().session().retries();
         let mut result = self.post(url, request, false).await;
-        let lost = result.as_ref().err().filter(|error| {
-            refused_replacement(error).is_none() && Retries::default().pause(error).is_some()
-        });
-        if lost.is_some() {
-            result = self.post(url, request, true).await;
+        if let Err(error) = &result
+            && let Some(pause) = retries.pause(error)
+        {
+            debug!(%error, ?pause, "sending the order again");
+            sleep(pause).await;
+            // Some CAs fail at a certificate that they don't know: as often as they are asked. Others
+            // fail once, so it is worth one more try.
+            let fails_at_it = refused_replacement(error).is_some();
+            result = self.post(url, request, !fails_at_it).await;
         }
         let error = match result {
             Ok(reply) => return Ok((reply, Replacement::Announced)),

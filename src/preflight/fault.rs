@@ -137,6 +137,15 @@ pub enum PreflightFault {
         /// The time that there was.
         limit: Duration,
     },
+    /// The CA would not get the right certificate for tls-alpn-01 at an address.
+    #[cfg(feature = "tls-alpn-01")]
+    #[error("{address}: {fault}")]
+    TlsAlpn01 {
+        /// The address.
+        address: SocketAddr,
+        /// What is wrong there.
+        fault: TlsAlpn01Fault,
+    },
     /// What the solver presented in the rehearsal was not to be seen.
     #[error("the answer is not to be seen where the CA looks: {0}")]
     Wait(#[source] BoxError),
@@ -194,6 +203,11 @@ impl PreflightFault {
                 "give one that can: a wildcard takes a solver over DNS, an address one for http-01 \
                  or tls-alpn-01"
             }
+            #[cfg(feature = "tls-alpn-01")]
+            Self::TlsAlpn01 { .. } => {
+                "have TLS end at this solver, or at a server that has its resolver; a proxy in front \
+                 has to pass TLS through"
+            }
             Self::SpecialAddress(_) => {
                 "publish a public address; for a CA in this network, see \
                  Preflight::allow_private_addresses"
@@ -202,6 +216,25 @@ impl PreflightFault {
         };
         Some(fixed.to_owned())
     }
+}
+
+/// Why an address does not answer to tls-alpn-01 (RFC 8737).
+#[cfg(feature = "tls-alpn-01")]
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TlsAlpn01Fault {
+    /// The certificate is not the one that the solver presented.
+    #[error("the certificate is not that of this solver: {0}")]
+    Certificate(#[source] BoxError),
+    /// The TLS handshake failed.
+    #[error("the TLS handshake by acme-tls/1 failed: {0}")]
+    Handshake(#[source] io::Error),
+    /// TLS has no crypto provider in this process.
+    #[error("TLS has no crypto provider, so the certificate can't be asked for")]
+    NoCryptoProvider,
+    /// The server does not speak the protocol of tls-alpn-01.
+    #[error("the server does not speak acme-tls/1")]
+    OtherProtocol,
 }
 
 fn listed(values: &[String]) -> String {

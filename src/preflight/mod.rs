@@ -9,7 +9,7 @@
 //!   waits until it can be seen, and takes it away again. For dns-01 this shows that the zone is
 //!   found, that it can be written to, and that all its name servers answer with the record.
 //! * **http-01**: what was presented is fetched as the CA fetches it, at every address of the name.
-//! * **tls-alpn-01**: port 443 takes connections at every address of the name.
+//! * **tls-alpn-01**: the certificate is asked for as the CA asks for it, at every address of the name.
 //!
 //! ```no_run
 //! # async fn example(
@@ -55,6 +55,8 @@ use crate::solver::SelfCheck;
 use crate::solver::{AccountContext, ChallengeSolver};
 
 pub use self::fault::PreflightFault;
+#[cfg(feature = "tls-alpn-01")]
+pub use self::fault::TlsAlpn01Fault;
 pub use self::report::{Finding, Report, Severity};
 
 impl Account {
@@ -381,11 +383,16 @@ impl Look<'_> {
                 Err(_) => return vec![self.timed_out("in the solver's own check")],
             }
         }
-        let fetches = cfg!(feature = "http-01") && self.preflight.rehearse;
         let probe = match kind {
             #[cfg(feature = "http-01")]
-            ChallengeType::Http01 if fetches => Probe::Answer(self.preflight.http_check()),
+            ChallengeType::Http01 if self.preflight.rehearse => {
+                Probe::Answer(self.preflight.http_check())
+            }
             ChallengeType::Http01 => Probe::Port(self.preflight.port(self.preflight.http_port)),
+            #[cfg(feature = "tls-alpn-01")]
+            ChallengeType::TlsAlpn01 if self.preflight.rehearse => {
+                Probe::Certificate(self.preflight.port(self.preflight.tls_port))
+            }
             ChallengeType::TlsAlpn01 => Probe::Port(self.preflight.port(self.preflight.tls_port)),
             _ => Probe::Nothing,
         };

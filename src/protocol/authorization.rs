@@ -3,7 +3,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Challenge, Identifier, null_as_default, open_enum, timestamp};
+use super::{Challenge, Identifier, limits, null_as_default, open_enum, timestamp};
 
 /// An authorization, as the CA sends it (RFC 8555 §7.1.4).
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -27,7 +27,10 @@ pub struct Authorization {
 
     /// The ways to prove control of the identifier: one of them is enough. Of an authorization that
     /// is valid or invalid, perhaps only the one that was tried.
-    #[serde(default, deserialize_with = "null_as_default")]
+    #[serde(
+        default,
+        deserialize_with = "limits::list::<{ limits::CHALLENGES }, _, _>"
+    )]
     pub challenges: Vec<Challenge>,
 
     /// Whether the order named a wildcard below the identifier.

@@ -4,7 +4,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{AutoRenewalLimits, Url, null_as_default};
+use super::{AutoRenewalLimits, Url, limits, null_as_default};
 
 /// Where a CA's resources are, and what it says of itself (RFC 8555 §7.1.1).
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -134,7 +134,7 @@ pub struct Meta {
     /// The names by which CAA records allow this CA (RFC 8659).
     #[serde(
         default,
-        deserialize_with = "null_as_default",
+        deserialize_with = "limits::first::<{ limits::NAMES }, _, _>",
         skip_serializing_if = "Vec::is_empty"
     )]
     pub caa_identities: Vec<String>,

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::{Challenge, DnsName, InvalidIssueValue, IssueValue, Meta, format_timestamp, printable};
+use super::{Challenge, DnsName, InvalidIssueValue, IssueValue, Meta, Url, printable};
 
 /// The text of a TXT record that lets an account prove control of a name, for as long as it is there
 /// (draft-ietf-acme-dns-persist §4.1).
@@ -133,15 +133,20 @@ pub struct DnsPersistChallenge {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum DnsPersistAccountForm {
-    /// By this URI, which is the account's URL unless the CA has another for it (drafts 00 and 01).
+    /// By this URI, which is the account's URL (drafts 00 and 01).
     Uri(String),
     /// By a hash, after this prefix (draft 02).
     Hash(String),
 }
 
 impl DnsPersistChallenge {
-    /// Reads and checks a challenge, of either version, against what the CA says of itself.
-    pub fn read(challenge: &Challenge, meta: &Meta) -> Result<Self, InvalidDnsPersist> {
+    /// Reads and checks a challenge for an account, of either version, against what the CA says of
+    /// itself.
+    pub fn read(
+        challenge: &Challenge,
+        account: &Url,
+        meta: &Meta,
+    ) -> Result<Self, InvalidDnsPersist> {
         let member = |name: &str| challenge.other.get(name);
         let (names, account) = match (member("issuerDomainNames"), member("issuer-domain-names")) {
             (Some(names), _) => {
@@ -151,10 +156,16 @@ impl DnsPersistChallenge {
                 (names, DnsPersistAccountForm::Hash(prefix.to_owned()))
             }
             (None, Some(names)) => {
-                let uri = member("accounturi").and_then(Value::as_str);
-                let uri = uri.filter(|uri| !uri.is_empty() && is_value(uri));
-                let uri = uri.ok_or(InvalidDnsPersist::NoAccountUri)?;
-                (names, DnsPersistAccountForm::Uri(uri.to_owned()))
+                // Another URI of the same account is possible, but can't be told from another
+                // account's. Draft 00, and Pebble, have none.
+                let uri = member("accounturi").filter(|uri| !uri.is_null());
+                if let Some(uri) = uri.filter(|uri| uri.as_str() != Some(account.as_str())) {
+                    return Err(InvalidDnsPersist::OtherAccount(uri.to_string()));
+                }
+                if !is_value(account.as_str()) {
+                    return Err(InvalidDnsPersist::AccountUrl(account.clone()));
+                }
+                (names, DnsPersistAccountForm::Uri(account.to_string()))
             }
             (None, None) => return Err(InvalidDnsPersist::IssuerDomainNames),
         };
@@ -192,7 +203,7 @@ impl Meta {
         let prefix = self.other.get("accountHashPrefix")?.as_str()?;
         let plain = is_value(prefix) && prefix.len() <= MOST_PREFIX;
         let uri = format!("{prefix}sha-256/{}", "A".repeat(43));
-        (plain && url::Url::parse(&uri).is_ok()).then_some(prefix)
+        (plain && ::url::Url::parse(&uri).is_ok()).then_some(prefix)
     }
 }
 
@@ -234,6 +245,9 @@ fn canonical_name(name: &str) -> Option<String> {
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum InvalidDnsPersist {
+    /// The account's URL has a semicolon, which no value in a record can have.
+    #[error("the account's URL {0} can't stand in a record, as it has a semicolon")]
+    AccountUrl(Url),
     /// The CA's names are missing, more than ten, or not in their canonical form.
     #[error(
         "the challenge's issuer domain names are not 1 to 10 names in lower case without a final dot"
@@ -242,9 +256,6 @@ pub enum InvalidDnsPersist {
     /// The directory does not say what hashes of accounts are put behind.
     #[error("the directory has no accountHashPrefix that makes a URI")]
     NoAccountHashPrefix,
-    /// The challenge does not say how the record names the account.
-    #[error("the challenge has no accounturi that can stand in a record")]
-    NoAccountUri,
     /// A name is not among the directory's `caaIdentities`, all of which are given.
     #[error("the challenge's name `{}` is not among the directory's caaIdentities", printable(.0))]
     NoCaaIdentity(String),
@@ -254,9 +265,6 @@ pub enum InvalidDnsPersist {
     /// The challenge is for another account.
     #[error("the challenge is for the account `{}`, not for this one", printable(.0))]
     OtherAccount(String),
-    /// The time at which a record would end is past.
-    #[error("the record's end, {}, is past", format_timestamp(*.0))]
-    Past(SystemTime),
 }
 
 #[cfg(test)]
@@ -313,6 +321,10 @@ mod tests {
         serde_json::from_value(members).unwrap()
     }
 
+    fn account() -> Url {
+        Url::parse("https://ca.example/acct/1").unwrap()
+    }
+
     const PREFIX: &str = "https://ca.example/account-hash/";
 
     #[test]
@@ -320,7 +332,7 @@ mod tests {
         let old = challenge(json!({
             "issuer-domain-names": ["ca.example"], "accounturi": "https://ca.example/acct/1",
         }));
-        let read = DnsPersistChallenge::read(&old, &Meta::default()).unwrap();
+        let read = DnsPersistChallenge::read(&old, &account(), &Meta::default()).unwrap();
         assert_eq!(read.issuer_domain_names, ["ca.example"]);
         let uri = DnsPersistAccountForm::Uri("https://ca.example/acct/1".into());
         assert_eq!(read.account, uri);
@@ -331,7 +343,7 @@ mod tests {
             "accountHashPrefix": PREFIX,
             "caaIdentities": ["CA.example.", "b.example", "c.example"],
         }));
-        let read = DnsPersistChallenge::read(&new, &meta).unwrap();
+        let read = DnsPersistChallenge::read(&new, &account(), &meta).unwrap();
         assert_eq!(read.issuer_domain_names, ["b.example", "ca.example"]);
         assert_eq!(read.account, DnsPersistAccountForm::Hash(PREFIX.into()));
     }
@@ -356,10 +368,10 @@ mod tests {
         ] {
             let meta = meta(json!({"accountHashPrefix": PREFIX}));
             let new = challenge(json!({"issuerDomainNames": names}));
-            let found = DnsPersistChallenge::read(&new, &meta);
+            let found = DnsPersistChallenge::read(&new, &account(), &meta);
             assert_eq!(found, Err(InvalidDnsPersist::IssuerDomainNames), "{names}");
-            let old = challenge(json!({"issuer-domain-names": names, "accounturi": "https://a/"}));
-            let found = DnsPersistChallenge::read(&old, &meta);
+            let old = challenge(json!({"issuer-domain-names": names, "accounturi": account()}));
+            let found = DnsPersistChallenge::read(&old, &account(), &meta);
             assert_eq!(found, Err(InvalidDnsPersist::IssuerDomainNames), "{names}");
             // Of no use before an order, but no reason not to read the directory.
             assert_eq!(
@@ -395,18 +407,27 @@ mod tests {
                 InvalidDnsPersist::NoCaaIdentity("ca.example".into()),
             ),
         ] {
-            let found = DnsPersistChallenge::read(&new, &meta(members.clone()));
+            let found = DnsPersistChallenge::read(&new, &account(), &meta(members.clone()));
             assert_eq!(found, Err(expected), "{members}");
         }
         for uri in [
-            json!(null),
+            json!(7),
             json!(""),
-            json!("a b"),
-            json!("https://a/;policy=wildcard"),
+            json!("https://ca.example/acct/12"),
+            json!("a;b"),
         ] {
             let old = challenge(json!({"issuer-domain-names": ["ca.example"], "accounturi": uri}));
-            let found = DnsPersistChallenge::read(&old, &Meta::default());
-            assert_eq!(found, Err(InvalidDnsPersist::NoAccountUri));
+            let found = DnsPersistChallenge::read(&old, &account(), &Meta::default());
+            assert_eq!(found, Err(InvalidDnsPersist::OtherAccount(uri.to_string())));
         }
+        let old = challenge(json!({"issuer-domain-names": ["ca.example"]}));
+        let read = DnsPersistChallenge::read(&old, &account(), &Meta::default()).unwrap();
+        assert_eq!(
+            read.account,
+            DnsPersistAccountForm::Uri(account().to_string())
+        );
+        let odd = Url::parse("https://ca.example/acct;policy=wildcard").unwrap();
+        let found = DnsPersistChallenge::read(&old, &odd, &Meta::default());
+        assert_eq!(found, Err(InvalidDnsPersist::AccountUrl(odd)));
     }
 }

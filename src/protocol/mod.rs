@@ -20,6 +20,7 @@ mod directory;
 mod dns_persist;
 mod identifier;
 mod issue_value;
+mod limits;
 mod open_enum;
 mod order;
 mod problem;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    AutoRenewal, Base64Url, DnsName, Identifier, Problem, Url, null_as_default, open_enum,
+    AutoRenewal, Base64Url, DnsName, Identifier, Problem, Url, limits, null_as_default, open_enum,
     timestamp,
 };
 
@@ -26,7 +26,10 @@ pub struct Order {
     pub expires: Option<SystemTime>,
 
     /// What the certificate is for. Their order has no meaning.
-    #[serde(default, deserialize_with = "null_as_default")]
+    #[serde(
+        default,
+        deserialize_with = "limits::list::<{ limits::IDENTIFIERS }, _, _>"
+    )]
     pub identifiers: Vec<Identifier>,
 
     /// The `notBefore` that the certificate will have, where one was asked for.
@@ -50,7 +53,10 @@ pub struct Order {
     pub error: Option<Problem>,
 
     /// The authorizations that the order needs, or needed. Not in the order of the identifiers.
-    #[serde(default, deserialize_with = "null_as_default")]
+    #[serde(
+        default,
+        deserialize_with = "limits::list::<{ limits::IDENTIFIERS }, _, _>"
+    )]
     pub authorizations: Vec<Url>,
 
     /// Where the CSR goes.

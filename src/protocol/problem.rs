@@ -4,7 +4,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::{Identifier, null_as_default};
+use super::{Identifier, limits, null_as_default};
 
 /// A problem document: what a CA says when it refuses or fails (RFC 8555 §6.7, RFC 9457).
 ///
@@ -56,7 +56,7 @@ pub struct Problem {
     /// The problems of single identifiers that this one is made of (§6.7.1).
     #[serde(
         default,
-        deserialize_with = "null_as_default",
+        deserialize_with = "limits::first::<{ limits::SUBPROBLEMS }, _, _>",
         skip_serializing_if = "Vec::is_empty"
     )]
     pub subproblems: Vec<Problem>,
@@ -64,7 +64,7 @@ pub struct Problem {
     /// With `badSignatureAlgorithm`, the algorithms that the CA takes (§6.2).
     #[serde(
         default,
-        deserialize_with = "null_as_default",
+        deserialize_with = "limits::first::<{ limits::NAMES }, _, _>",
         skip_serializing_if = "Vec::is_empty"
     )]
     pub algorithms: Vec<String>,
@@ -125,6 +125,9 @@ impl Problem {
     /// A document nested without end must not fill a log, nor a stack.
     const DEEPEST: usize = 3;
 
+    /// How many subproblems of one problem are shown.
+    const MOST: usize = 100;
+
     fn write(&self, f: &mut fmt::Formatter<'_>, depth: usize) -> fmt::Result {
         if let Some(identifier) = &self.identifier {
             write!(f, "{identifier}: ")?;
@@ -140,9 +143,12 @@ impl Problem {
         if depth == Self::DEEPEST {
             return Ok(());
         }
-        for (index, subproblem) in self.subproblems.iter().enumerate() {
+        for (index, subproblem) in self.subproblems.iter().take(Self::MOST).enumerate() {
             f.write_str(if index == 0 { " (" } else { "; " })?;
             subproblem.write(f, depth + 1)?;
+        }
+        if let Some(more @ 1..) = self.subproblems.len().checked_sub(Self::MOST) {
+            write!(f, "; and {more} more")?;
         }
         if !self.subproblems.is_empty() {
             f.write_str(")")?;

@@ -130,6 +130,19 @@ impl Url {
     }
 
     /// The URL as the HTTP libraries take it.
+    /// Host and port, the scheme's own where the URL names none.
+    pub(crate) fn host(&self) -> String {
+        let uri = self.uri();
+        let own = if self.is_https() { 443 } else { 80 };
+        let host = uri.host().unwrap_or_default().to_ascii_lowercase();
+        format!("{host}:{}", uri.port_u16().unwrap_or(own))
+    }
+
+    /// Whether both are at the same host and port.
+    pub(crate) fn has_host_of(&self, other: &Self) -> bool {
+        self.host() == other.host()
+    }
+
     pub(crate) fn uri(&self) -> Uri {
         // `parse` made a value of this type only after the same parser had accepted the text.
         self.0.parse().unwrap_or_default()
@@ -285,6 +298,23 @@ mod tests {
         }
         let long = format!("https://ca.example/{}", "a".repeat(Url::MAX_LENGTH));
         assert_eq!(Url::parse(&long).unwrap_err().fault, UrlFault::TooLong);
+    }
+
+    #[test]
+    fn tells_hosts_apart() {
+        let directory = Url::parse("https://ca.example/directory").unwrap();
+        for (text, same) in [
+            ("https://ca.example/a", true),
+            ("https://CA.example:443/a", true),
+            ("https://ca.example:8443/a", false),
+            ("http://ca.example/a", false),
+            ("https://ca.example.other.example/a", false),
+            ("https://a.ca.example/a", false),
+            ("https://192.0.2.1/a", false),
+        ] {
+            let url = Url::parse(text).unwrap();
+            assert_eq!(url.has_host_of(&directory), same, "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 use http::HeaderMap;
 use http::header::LINK;
 
+use super::limits;
 use crate::protocol::Url;
 
 /// The targets of a response's links with a relation (RFC 8288 §3), resolved against its URL.
@@ -23,7 +24,9 @@ pub(super) fn targets<'a>(
         .get_all(LINK)
         .iter()
         .filter_map(|value| value.to_str().ok())
+        .filter(|value| value.len() <= limits::LINK_LENGTH)
         .flat_map(parse)
+        .take(limits::LINKS)
         .filter(move |link| {
             link.relations
                 .iter()

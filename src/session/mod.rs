@@ -5,6 +5,7 @@
 //! are built upon it; a program that speaks an extension of its own can use it directly.
 
 mod freshness;
+mod limits;
 mod link;
 mod nonce;
 mod pace;
@@ -13,19 +14,21 @@ mod retries;
 mod retry_after;
 mod told;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, LOCATION, USER_AGENT};
 use http::{HeaderValue, Method, Request};
 use tokio::time::{Instant, sleep};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use self::nonce::{Nonce, NoncePool};
 pub(crate) use self::pace::Pace;
 pub use self::reply::Reply;
-pub(crate) use self::retries::Retries;
+pub(crate) use self::retries::{Failure, Retries};
 use crate::error::{ConfigurationError, Error, NetworkFault, Operation, ReplyFault};
 use crate::jose::{Jws, KeyReference, Signer};
 use crate::protocol::{Directory, ProblemType, Resource, Url};
@@ -45,6 +48,7 @@ struct Shared {
     options: SessionOptions,
     directory: Mutex<Option<CachedDirectory>>,
     nonces: Mutex<NoncePool>,
+    other_hosts: Mutex<BTreeSet<String>>,
 }
 
 struct CachedDirectory {
@@ -53,15 +57,6 @@ struct CachedDirectory {
 }
 
 impl Session {
-    /// How often a request is sent anew that the CA refused for its nonce.
-    ///
-    /// Each refusal brings a fresh nonce, so the next try is immediate. Pebble refuses a share of
-    /// nonces on purpose; of a CA that refuses this many in a row no more is to be hoped.
-    const BAD_NONCE_LIMIT: usize = 20;
-
-    /// How many redirects of a GET are followed. A signed request follows none.
-    const REDIRECT_LIMIT: usize = 3;
-
     /// A session with the CA that has its directory at this URL. Nothing is sent yet.
     pub fn new(transport: Arc<dyn Transport>, directory_url: Url, options: SessionOptions) -> Self {
         Self {
@@ -71,6 +66,7 @@ impl Session {
                 options,
                 directory: Mutex::default(),
                 nonces: Mutex::default(),
+                other_hosts: Mutex::default(),
             }),
         }
     }
@@ -114,7 +110,7 @@ impl Session {
     /// Sends a GET, unsigned, and follows a few redirects.
     pub async fn get(&self, operation: Operation, url: &Url) -> Result<Reply, Error> {
         let mut target = url.clone();
-        for _ in 0..=Self::REDIRECT_LIMIT {
+        for _ in 0..=limits::REDIRECTS {
             let reply = self
                 .unsigned(Method::GET, operation, &target, Kind::Acme)
                 .await?;
@@ -138,7 +134,7 @@ impl Session {
         limit: usize,
     ) -> Result<Reply, Error> {
         let mut target = url.clone();
-        for _ in 0..=Self::REDIRECT_LIMIT {
+        for _ in 0..=limits::REDIRECTS {
             let kind = Kind::Public { limit };
             let reply = self.unsigned(Method::GET, operation, &target, kind).await?;
             if reply.body().len() > limit {
@@ -161,9 +157,9 @@ impl Session {
     /// (§6.5). Where [`SignedRequest::repeat`] allows it, the request is sent anew after a pause
     /// when the network or the CA failed.
     pub async fn post(&self, request: &SignedRequest<'_>) -> Result<Reply, Error> {
-        let mut retries = Retries::default();
+        let mut retries = self.retries();
         loop {
-            let error = match self.post_once(request).await {
+            let error = match self.post_once(request, &retries).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
@@ -177,7 +173,16 @@ impl Session {
         }
     }
 
-    async fn post_once(&self, request: &SignedRequest<'_>) -> Result<Reply, Error> {
+    /// The tries that a request has, from now on.
+    pub(crate) fn retries(&self) -> Retries {
+        Retries::within(self.shared.options.retry_timeout)
+    }
+
+    async fn post_once(
+        &self,
+        request: &SignedRequest<'_>,
+        retries: &Retries,
+    ) -> Result<Reply, Error> {
         let mut nonce = self.nonce().await?;
         let mut refused = 0;
         loop {
@@ -191,7 +196,7 @@ impl Session {
             .await?;
             let body = serde_json::to_vec(&jws)
                 .map_err(|error| crate::jose::SigningError::new(error.into()))?;
-            self.check_secure(request.operation, request.url)?;
+            self.check_target(request.operation, request.url)?;
             let mut http = self.request(Method::POST, request.url)?;
             http.headers_mut().insert(
                 CONTENT_TYPE,
@@ -220,7 +225,7 @@ impl Session {
                 Err(error) => error,
             };
             let bad_nonce = error.is(&ProblemType::BadNonce);
-            if !bad_nonce || refused == Self::BAD_NONCE_LIMIT {
+            if !bad_nonce || refused == limits::BAD_NONCES || retries.are_over() {
                 self.keep(fresh);
                 return Err(error);
             }
@@ -271,9 +276,9 @@ impl Session {
         kind: Kind,
     ) -> Result<Reply, Error> {
         if let Kind::Acme = kind {
-            self.check_secure(operation, url)?;
+            self.check_target(operation, url)?;
         }
-        let mut retries = Retries::default();
+        let mut retries = self.retries();
         loop {
             let mut http = self.request(method.clone(), url)?.map(|()| Bytes::new());
             if let Kind::Public { limit } = kind {
@@ -287,11 +292,13 @@ impl Session {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
-            let Some(pause) = retries.pause(&error) else {
-                return Err(error);
-            };
-            debug!(%error, ?pause, "sending the request again");
-            sleep(pause).await;
+            match retries.pause(&error) {
+                Some(pause) => {
+                    debug!(%error, ?pause, "sending the request again");
+                    sleep(pause).await;
+                }
+                _ => return Err(error),
+            }
         }
     }
 
@@ -322,19 +329,44 @@ impl Session {
                 Error::Network(Box::new(NetworkFault::new(operation, url, source)))
             })?;
         debug!(%method, %url, status = response.status().as_u16(), "reply");
+        // The transport has a limit of its own; this one holds with any.
+        if response.body().len() > limits::BODY {
+            let fault = ReplyFault::TooLarge(limits::BODY);
+            return Err(Error::reply(operation, url, fault));
+        }
         Ok(Reply::new(operation, url.clone(), response))
     }
 
-    /// RFC 8555 §6.1: every URL is https.
-    fn check_secure(&self, operation: Operation, url: &Url) -> Result<(), Error> {
-        let tolerated = self.shared.options.loopback_http && url.is_loopback();
-        match url.is_https() || tolerated {
-            true => Ok(()),
-            false => Err(Error::reply(
-                operation,
-                url,
-                ReplyFault::InsecureUrl(url.clone()),
-            )),
+    /// Whether a request may go to this URL.
+    fn check_target(&self, operation: Operation, url: &Url) -> Result<(), Error> {
+        let fault = self.target_fault(url);
+        fault.map_or(Ok(()), |fault| Err(Error::reply(operation, url, fault)))
+    }
+
+    fn target_fault(&self, url: &Url) -> Option<ReplyFault> {
+        let options = &self.shared.options;
+        // RFC 8555 §6.1: every URL is https.
+        let tolerated = options.loopback_http && url.is_loopback();
+        if !url.is_https() && !tolerated {
+            return Some(ReplyFault::InsecureUrl(url.clone()));
+        }
+        if url.has_host_of(self.directory_url()) {
+            return None;
+        }
+        if options.one_host {
+            return Some(ReplyFault::OtherHost(url.clone()));
+        }
+        self.tell_other_host(url);
+        None
+    }
+
+    /// Some CAs do have several hosts, so it is no fault; yet a signed request that goes where it
+    /// should not is worth a line.
+    fn tell_other_host(&self, url: &Url) {
+        let host = url.host();
+        let mut told = lock(&self.shared.other_hosts);
+        if told.len() < limits::OTHER_HOSTS && told.insert(host) {
+            warn!(directory = %self.directory_url(), %url, "the CA has a resource at another host");
         }
     }
 
@@ -350,8 +382,9 @@ impl Session {
             .into_iter()
             .filter_map(|resource| directory.url(resource))
         {
-            self.check_secure(Operation::Directory, url)
-                .map_err(|_| refuse(ReplyFault::InsecureUrl(url.clone())))?;
+            if let Some(fault) = self.target_fault(url) {
+                return Err(refuse(fault));
+            }
         }
         Ok(directory)
     }
@@ -371,10 +404,15 @@ pub struct SessionOptions {
     user_agent: HeaderValue,
     accept_language: HeaderValue,
     loopback_http: bool,
+    retry_timeout: Duration,
+    one_host: bool,
 }
 
 impl SessionOptions {
     const OWN_PRODUCT: &str = concat!("certwright/", env!("CARGO_PKG_VERSION"));
+
+    /// Long enough for a CA to restart, or to drop one request of six and still serve all.
+    const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 
     /// Puts the application's product before certwright's in the `User-Agent` (RFC 8555 §6.1), such
     /// as `example-server/1.2 (+https://example.com)`.
@@ -397,6 +435,29 @@ impl SessionOptions {
         self.loopback_http = true;
         self
     }
+
+    /// For how long a request that the network or the CA failed is sent again, where that is safe.
+    /// Default: 30 s.
+    ///
+    /// The pauses in between grow from a quarter of a second to some seconds, with jitter, and are
+    /// longer where the CA asks for that, by `Retry-After`, and there is time. A request is sent again
+    /// four times at least, however long each try takes to fail, and not at all where the time is
+    /// zero. Whoever waits for the result may set a deadline of their own that ends it earlier.
+    #[must_use]
+    pub fn retry_timeout(mut self, timeout: Duration) -> Self {
+        self.retry_timeout = timeout;
+        self
+    }
+
+    /// Sends requests to no other host and port than those of the directory. By default they go
+    /// where the CA says, and each other host is logged once, as a warning.
+    ///
+    /// What is public and signed by itself, such as a CRL, is fetched from anywhere.
+    #[must_use]
+    pub fn pin_host(mut self) -> Self {
+        self.one_host = true;
+        self
+    }
 }
 
 impl Default for SessionOptions {
@@ -405,6 +466,8 @@ impl Default for SessionOptions {
             user_agent: HeaderValue::from_static(Self::OWN_PRODUCT),
             accept_language: HeaderValue::from_static("en"),
             loopback_http: false,
+            retry_timeout: Self::RETRY_TIMEOUT,
+            one_host: false,
         }
     }
 }

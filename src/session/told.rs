@@ -1,5 +1,6 @@
 use std::time::SystemTime;
 
+use super::limits;
 use crate::protocol::{Url, parse_timestamp};
 
 /// What the words of a rate limit tell. They are a last resort: a header, where there is one, is
@@ -22,7 +23,7 @@ impl Told {
             retry_at: retry_at(detail),
             ..Self::default()
         };
-        for (start, _) in detail.match_indices("https://") {
+        for (start, _) in detail.match_indices("https://").take(limits::TOLD_URLS) {
             let (before, from) = detail.split_at(start);
             let Some(url) = url(from) else {
                 continue;

@@ -13,6 +13,17 @@
 //! [`SelfCheck`] fetches what an http-01 solver presents as the CA will, before the CA does.
 //!
 //! Anything else is a [`ChallengeSolver`] of the application's own.
+//!
+//! [`Dns01`] has its records written by one of these, or by a [`DnsProvider`] of the application's
+//! own:
+//!
+//! | provider | feature | writes |
+//! |---|---|---|
+//! | [`Rfc2136`] | `rfc2136` | to a name server of one's own, by dynamic update |
+//! | [`AcmeDns`] | `acme-dns` | to an acme-dns server that names are delegated to |
+//! | [`DnsUpdate`] | `dns-update` | to some seventy DNS hosts, by their APIs |
+//! | [`DnsProgram`] | `dns-01` | by a program as lego or certbot runs it |
+//! | [`ManualDns`] | `dns-01` | by a person's hands |
 
 mod account_context;
 #[cfg(feature = "dns-01")]
@@ -27,14 +38,24 @@ mod presentation;
 pub(crate) mod special_address;
 #[cfg(feature = "tls-alpn-01")]
 mod tls_alpn01;
+#[cfg(any(feature = "http-01", all(feature = "dns-01", feature = "tls-alpn-01")))]
+pub(crate) mod unverified_tls;
 
 use async_trait::async_trait;
 
 pub use self::account_context::AccountContext;
+#[cfg(feature = "acme-dns")]
+pub use self::dns::{AcmeDns, AcmeDnsAccount, AcmeDnsError, InvalidAcmeDnsAccounts};
 #[cfg(feature = "dns-01")]
 pub use self::dns::{
-    Dns01, Dns01Error, DnsPersist01, DnsPersist01Error, DnsProvider, NotPropagated, Seen,
-    ServerReport, TxtRecord,
+    Dns01, Dns01Error, DnsPersist01, DnsPersist01Error, DnsProgram, DnsProgramError, DnsProvider,
+    ManualDns, ManualDnsError, ManualDnsStep, NotPropagated, Seen, ServerReport, TxtRecord,
+};
+#[cfg(feature = "dns-update")]
+pub use self::dns::{DnsUpdate, DnsUpdateError, DnsUpdateFault};
+#[cfg(feature = "rfc2136")]
+pub use self::dns::{
+    InvalidNameServer, InvalidTsigKey, Rfc2136, Rfc2136Error, Rfc2136Fault, TsigAlgorithm, TsigKey,
 };
 #[cfg(feature = "http-01")]
 pub use self::http01::{
@@ -47,6 +68,10 @@ pub use self::presentation::Presentation;
 pub use self::tls_alpn01::{
     TlsAlpn01BindError, TlsAlpn01Error, TlsAlpn01Resolver, TlsAlpn01Server, TlsAlpn01SetupError,
 };
+/// The crate behind [`DnsUpdate`], in the version that fits.
+#[cfg(feature = "dns-update")]
+pub use ::dns_update;
+
 use crate::error::BoxError;
 pub use crate::protocol::{ChallengeResponse, InvalidChallengeResponse};
 use crate::protocol::{ChallengeType, Identifier};

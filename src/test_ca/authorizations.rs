@@ -16,7 +16,7 @@ use super::subdomains::Needed;
 use super::{custom_challenge, validation};
 use crate::protocol::{
     Authorization, AuthorizationStatus, Challenge, ChallengeStatus, ChallengeType, DnsName,
-    Identifier, Url,
+    Identifier, Problem, ProblemType, Url,
 };
 
 impl Ca {
@@ -55,11 +55,12 @@ impl Ca {
         account: u64,
         id: u64,
         payload: &Payload,
+        fails: bool,
     ) -> Result<Reply, Refusal> {
         let pace = self.settings().validation;
         let responds = !payload.is_empty();
         if responds {
-            self.start_validation(account, id, payload.json()?)?;
+            self.start_validation(account, id, payload.json()?, fails)?;
         }
 
         let waits = match responds {
@@ -186,6 +187,7 @@ impl Ca {
         account: u64,
         id: u64,
         response: Map<String, Value>,
+        fails: bool,
     ) -> Result<(), Refusal> {
         let mut state = self.state();
         let challenge = state.challenges.get(id).ok_or_else(Refusal::not_found)?;
@@ -215,6 +217,17 @@ impl Ca {
         }
         challenge.object.status = ChallengeStatus::Processing;
         let ca = Arc::clone(self);
+        if fails {
+            let problem = Problem::new(
+                ProblemType::Unauthorized,
+                "the test wants this challenge to fail",
+            );
+            self.tasks.spawn(async move {
+                ca.state().conclude(id, Err(problem));
+                ca.announce_validation();
+            });
+            return Ok(());
+        }
         match custom {
             Some(custom) => {
                 let run = custom_challenge::run(ca, id, custom, response);

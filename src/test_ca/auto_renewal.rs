@@ -201,8 +201,10 @@ impl Ca {
         let certificate = self.current(&mut state, account, id)?;
         let issued = &certificate.issued;
         let dates = &issued.contents.dates;
-        let reply = Reply::empty(StatusCode::OK)
-            .body("application/pem-certificate-chain", self.pem(issued, 0)?);
+        let reply = Reply::empty(StatusCode::OK).body(
+            "application/pem-certificate-chain",
+            self.pem(issued, 0, None)?,
+        );
         Ok(reply
             .header(CERT_NOT_BEFORE, httpdate::fmt_http_date(dates.start))
             .header(CERT_NOT_AFTER, httpdate::fmt_http_date(dates.end)))

@@ -11,6 +11,7 @@ use super::ca::Ca;
 use super::custom_challenge::CustomChallenge;
 #[cfg(feature = "dns-01")]
 use super::dns::DnsPersist;
+use super::faults::{Faults, Injection};
 use super::issuer::Issuer;
 use super::nonces::Nonces;
 use super::random::Random;
@@ -23,9 +24,11 @@ use crate::provider::crypto_provider;
 #[derive(Clone, Debug)]
 #[must_use = "nothing runs before `start`"]
 pub struct TestCaBuilder {
+    advertised: Option<SocketAddr>,
     pub(super) alternate_chains: usize,
     bind: SocketAddr,
     pub(super) distributes_crl: bool,
+    pub(super) injections: Vec<Injection>,
     rejected_nonces: f64,
     seed: u64,
     pub(super) settings: Settings,
@@ -34,9 +37,11 @@ pub struct TestCaBuilder {
 impl TestCaBuilder {
     pub(super) fn new() -> Self {
         Self {
+            advertised: None,
             alternate_chains: 0,
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             distributes_crl: false,
+            injections: Vec::new(),
             rejected_nonces: 0.0,
             seed: 0,
             settings: Settings::default(),
@@ -78,8 +83,9 @@ impl TestCaBuilder {
 
         let mut nonces = Nonces::new(self.seed);
         nonces.reject(self.rejected_nonces);
-        let base = format!("https://{address}");
-        let ca = Arc::new(Ca::new(base, random, issuer, nonces, self.settings));
+        let base = format!("https://{}", self.advertised.unwrap_or(address));
+        let faults = Faults::new(self.seed, self.injections);
+        let ca = Arc::new(Ca::new(base, random, issuer, nonces, faults, self.settings));
         ca.tasks
             .spawn(server::run(Arc::clone(&ca), listener, Some(tls)));
         if let Some(listener) = crl_listener {
@@ -98,7 +104,19 @@ impl TestCaBuilder {
         self
     }
 
-    /// Seeds the choice of the nonces that are [rejected](Self::reject_nonces). By default 0.
+    /// The address that all URLs name, for clients that reach the CA through a proxy or a forwarded
+    /// port. The CA's own site has a certificate for the address of [`bind`](Self::bind), so the
+    /// two differ in the port at most.
+    ///
+    /// By default that where the CA listens.
+    pub fn advertise(mut self, address: SocketAddr) -> Self {
+        self.advertised = Some(address);
+        self
+    }
+
+    /// Seeds what is left to chance: the choice of the nonces that are
+    /// [rejected](Self::reject_nonces), and of the requests that a
+    /// [share](super::Injection::share) of faults is for. By default 0.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
@@ -132,7 +150,8 @@ impl TestCaBuilder {
 
     /// The address at which a DNS name is validated: a loopback address, or else validation fails.
     ///
-    /// By default every name has the address 127.0.0.1.
+    /// By default every name has the address 127.0.0.1, or where there is a resolver, the one that it
+    /// gives.
     pub fn resolve(mut self, name: impl AsRef<str>, address: IpAddr) -> Self {
         self.settings.resolve(name.as_ref(), address);
         self

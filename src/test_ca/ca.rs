@@ -1,4 +1,5 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -6,12 +7,13 @@ use http::{HeaderName, Method, StatusCode, header};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
+use super::faults::{Faults, Plan};
 use super::issuer::Issuer;
 use super::log::{Arrival, Log};
 use super::nonces::Nonces;
 use super::random::Random;
 use super::reply::{Refusal, Reply};
-use super::request::Post;
+use super::request::{self, Post};
 use super::route::Route;
 use super::settings::Settings;
 use super::state::State;
@@ -26,6 +28,7 @@ pub(super) struct Ca {
     pub(super) random: Random,
     pub(super) tasks: Tasks,
     base: String,
+    faults: Mutex<Faults>,
     nonces: Mutex<Nonces>,
     settings: Mutex<Settings>,
     state: Mutex<State>,
@@ -39,6 +42,7 @@ impl Ca {
         random: Random,
         issuer: Issuer,
         nonces: Nonces,
+        faults: Faults,
         settings: Settings,
     ) -> Self {
         Self {
@@ -47,6 +51,7 @@ impl Ca {
             random,
             tasks: Tasks::new(),
             base,
+            faults: Mutex::new(faults),
             nonces: Mutex::new(nonces),
             settings: Mutex::new(settings),
             state: Mutex::default(),
@@ -63,12 +68,20 @@ impl Ca {
         Url::parse(&format!("{}{route}", self.base))
     }
 
+    pub(super) fn faults(&self) -> MutexGuard<'_, Faults> {
+        lock(&self.faults)
+    }
+
     pub(super) fn nonces(&self) -> MutexGuard<'_, Nonces> {
         lock(&self.nonces)
     }
 
     pub(super) fn settings(&self) -> MutexGuard<'_, Settings> {
         lock(&self.settings)
+    }
+
+    pub(super) fn latency(&self) -> Duration {
+        self.settings().latency
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -96,6 +109,7 @@ impl Ca {
         body: Option<Bytes>,
         url: &str,
         arrival: &Arrival<'_>,
+        plan: &Plan,
     ) -> Reply {
         let route = Route::parse(parts.uri.path_and_query().map_or("", |path| path.as_str()));
         if let Some(route) = &route
@@ -103,9 +117,19 @@ impl Ca {
         {
             return Reply::from(refusal);
         }
-        let reply = self
-            .dispatch(route.as_ref(), parts, body, url, arrival)
-            .await;
+        let mut reply = match plan.refusal(false) {
+            Some(refusal) => {
+                note(parts, body, arrival);
+                Err(refusal)
+            }
+            None => {
+                self.dispatch(route.as_ref(), parts, body, url, arrival, plan)
+                    .await
+            }
+        };
+        if let Some(refusal) = plan.refusal(true) {
+            reply = Err(refusal);
+        }
         let mut reply = reply.unwrap_or_else(Reply::from);
 
         // §6.5: in each reply to a POST, an error or not, and in those of newNonce.
@@ -133,6 +157,7 @@ impl Ca {
         body: Option<Bytes>,
         url: &str,
         arrival: &Arrival<'_>,
+        plan: &Plan,
     ) -> Result<Reply, Refusal> {
         // §6.1: clients MUST send one.
         if !parts.headers.contains_key(header::USER_AGENT) {
@@ -158,6 +183,7 @@ impl Ca {
             headers: &parts.headers,
             body,
             arrival,
+            refuses_nonce: plan.refuses_nonce(),
         };
         if *route == Route::NewAccount {
             let (key, payload) = self.verify_by_key(&post)?;
@@ -191,10 +217,15 @@ impl Ca {
             Route::NewAuthz => self.new_authz(account, &payload),
             Route::NewOrder => self.new_order(account, &payload),
             Route::Order(id) => self.order(account, id, &payload).await,
-            Route::Finalize(id) => self.finalize(account, id, &payload),
+            Route::Finalize(id) => self.finalize(account, id, &payload, plan.stays_processing()),
             Route::Authorization(id) => self.authorization(account, id, &payload).await,
-            Route::Challenge(id) => self.challenge(account, id, &payload).await,
-            Route::Certificate { id, chain } => self.certificate(account, id, chain, &payload),
+            Route::Challenge(id) => {
+                self.challenge(account, id, &payload, plan.fails_challenge())
+                    .await
+            }
+            Route::Certificate { id, chain } => {
+                self.certificate(account, id, chain, &payload, plan.bad_chain())
+            }
             Route::StarCertificate(order) => {
                 payload.expect_empty()?;
                 self.star_certificate(Some(account), order)
@@ -215,6 +246,22 @@ impl Ca {
             _ => Err(Refusal::not_found()),
         }
     }
+}
+
+/// Notes in the log what a POST says that nobody acts on.
+pub(super) fn note(parts: &Parts, body: Option<Bytes>, arrival: &Arrival<'_>) {
+    let Some(body) = body.filter(|_| parts.method == Method::POST) else {
+        return;
+    };
+    let post = Post {
+        url: "",
+        headers: &parts.headers,
+        body,
+        arrival,
+        refuses_nonce: false,
+    };
+    // What is wrong with it does not matter.
+    let _ = request::read(&post);
 }
 
 /// Whether a request is for a new status and nothing else: `{"status": "deactivated"}`.

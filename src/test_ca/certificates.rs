@@ -6,6 +6,7 @@ use super::ca::Ca;
 use super::issuer::Issued;
 use super::reply::{Refusal, Reply};
 use super::request::{Payload, SignedBy};
+use super::settings::BadChain;
 use super::state::{Revoked, State, StoredCertificate, is_same_key};
 use crate::protocol::{ProblemType, Revocation, RevocationReason};
 
@@ -17,6 +18,7 @@ impl Ca {
         id: u64,
         chain: usize,
         payload: &Payload,
+        bad_chain: Option<BadChain>,
     ) -> Result<Reply, Refusal> {
         payload.expect_empty()?;
         let state = self.state();
@@ -31,14 +33,19 @@ impl Ca {
             return Err(Refusal::not_found());
         }
 
-        let pem = self.pem(&certificate.issued, chain)?;
+        let pem = self.pem(&certificate.issued, chain, bad_chain)?;
         let reply = Reply::empty(StatusCode::OK).body("application/pem-certificate-chain", pem);
         self.with_alternate_chains(reply, id, chain)
     }
 
-    /// The chain of a certificate, or what the settings want in place of it.
-    pub(super) fn pem(&self, issued: &Issued, chain: usize) -> Result<String, Refusal> {
-        let fault = self.settings().bad_chain;
+    /// The chain of a certificate, or what a fault or the settings want in place of it.
+    pub(super) fn pem(
+        &self,
+        issued: &Issued,
+        chain: usize,
+        bad_chain: Option<BadChain>,
+    ) -> Result<String, Refusal> {
+        let fault = bad_chain.or(self.settings().bad_chain);
         match fault {
             Some(fault) => {
                 let pem = self.issuer.bad_chain(issued, fault);

@@ -21,7 +21,7 @@ use crate::protocol::{Challenge, ChallengeType, Identifier, Problem, ProblemType
 /// let attestation = CustomChallenge::new(ChallengeType::DeviceAttest01, |attempt| {
 ///     match attempt.response.contains_key("attObj") {
 ///         true => Ok(()),
-///         false => Err(Problem::new(ProblemType::BadAttestationStatement, "it has no attObj")),
+///         false => Err(Problem::new(ProblemType::BadAttestationStatement, "it has no attObj").into()),
 ///     }
 /// });
 /// let ca = TestCa::builder().challenge(attestation).start().await?;
@@ -35,7 +35,7 @@ pub struct CustomChallenge {
     validator: Arc<Validator>,
 }
 
-type Validator = dyn Fn(&ChallengeAttempt) -> Result<(), Problem> + Send + Sync;
+type Validator = dyn Fn(&ChallengeAttempt) -> Result<(), Box<Problem>> + Send + Sync;
 
 impl CustomChallenge {
     /// A type of challenge, and what decides whether a client has solved it.
@@ -45,7 +45,7 @@ impl CustomChallenge {
     /// `serverInternal`.
     pub fn new(
         kind: ChallengeType,
-        validator: impl Fn(&ChallengeAttempt) -> Result<(), Problem> + Send + Sync + 'static,
+        validator: impl Fn(&ChallengeAttempt) -> Result<(), Box<Problem>> + Send + Sync + 'static,
     ) -> Self {
         Self {
             kind,
@@ -92,13 +92,10 @@ impl CustomChallenge {
         challenge
     }
 
-    fn validate(&self, attempt: &ChallengeAttempt) -> Result<(), Problem> {
+    fn validate(&self, attempt: &ChallengeAttempt) -> Result<(), Box<Problem>> {
         let outcome = catch_unwind(AssertUnwindSafe(|| (self.validator)(attempt)));
         outcome.unwrap_or_else(|_| {
-            Err(Problem::new(
-                ProblemType::ServerInternal,
-                "the test's validator panicked",
-            ))
+            Err(Problem::new(ProblemType::ServerInternal, "the test's validator panicked").into())
         })
     }
 }
@@ -137,7 +134,7 @@ pub(super) async fn run(
     response: Map<String, Value>,
 ) {
     let outcome = match ca.custom_attempt(id, response) {
-        Some(attempt) => custom.validate(&attempt),
+        Some(attempt) => custom.validate(&attempt).map_err(|problem| *problem),
         // Replies may wait for an outcome, so there has to be one.
         None => Err(Problem::new(
             ProblemType::ServerInternal,

@@ -48,6 +48,9 @@ pub struct LoggedRequest {
     pub status: Option<StatusCode>,
     /// The type of the problem document in the reply, if it was one.
     pub problem: Option<ProblemType>,
+    /// The [faults](super::Fault) that were played with it, in words. Where one of them lost the
+    /// reply after the deed, [`status`](Self::status) is that of the lost reply.
+    pub faults: Vec<String>,
 }
 
 /// The requests of one CA.

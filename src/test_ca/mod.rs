@@ -77,6 +77,21 @@
 //! # }
 //! ```
 //!
+//! Any request can be made to fail, before the CA acts or after; see [`Fault`]. What the CA has made
+//! of it all is told by [`TestCa::accounts`], [`TestCa::orders`] and others.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use certwright::test_ca::{Fault, ResourceKind, TestCa};
+//!
+//! let ca = TestCa::start().await?;
+//! // The CA finalizes the first order, but the connection is reset before its reply.
+//! ca.inject(Fault::Reset.on(ResourceKind::Finalize).nth(1).after_acting());
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What only some CAs do
 //!
 //! ```
@@ -117,8 +132,9 @@
 //!
 //! # What it has
 //!
-//! All of RFC 8555, but of its challenges the type http-01 only; tls-alpn-01 (RFC 8737); challenges
-//! that the test [validates by itself](CustomChallenge); IP identifiers (RFC 8738), renewal
+//! All of RFC 8555, of its challenges dns-01 where it has a resolver (with the feature `dns-01`, and
+//! so are dns-account-01 and dns-persist-01); tls-alpn-01 (RFC 8737); challenges that the test
+//! [validates by itself](CustomChallenge); IP identifiers (RFC 8738), renewal
 //! information (RFC 9773), profiles (draft-ietf-acme-profiles), subdomains (RFC 9444), certificates
 //! that renew by themselves (RFC 8739) and revocation lists (RFC 5280). Nothing expires but
 //! certificates, their renewal, and rate limits.
@@ -137,6 +153,8 @@ mod directory;
 #[cfg(feature = "dns-01")]
 mod dns;
 mod external_accounts;
+mod faults;
+mod inspection;
 mod issuer;
 mod log;
 mod nonces;
@@ -165,6 +183,7 @@ pub use self::builder::{StartError, TestCaBuilder};
 pub use self::custom_challenge::{ChallengeAttempt, CustomChallenge};
 #[cfg(feature = "dns-01")]
 pub use self::dns::DnsPersist;
+pub use self::faults::{Fault, Injection, PlayedFault};
 pub use self::log::LoggedRequest;
 pub use self::rate_limits::RateLimit;
 pub use self::route::ResourceKind;

@@ -97,9 +97,10 @@ impl Ca {
         account: u64,
         id: u64,
         payload: &Payload,
+        stays_processing: bool,
     ) -> Result<Reply, Refusal> {
         let request: Finalize = payload.json()?;
-        let issuance = self.settings().issuance;
+        let issuance = (!stays_processing).then(|| self.settings().issuance);
         let mut state = self.state();
         let order = own(&mut state, account, id)?;
         if order.object.status != OrderStatus::Ready {

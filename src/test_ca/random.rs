@@ -34,11 +34,21 @@ impl SeededRandom {
         Self(seed)
     }
 
+    /// The randomness of a place: the same for the same numbers.
+    pub(super) fn of<const N: usize>(place: [u64; N]) -> Self {
+        let mix = |seed: u64, number: u64| Self(seed ^ number).next();
+        Self(place.into_iter().fold(0, mix))
+    }
+
     /// Whether an event of this probability takes place this time.
     pub(super) fn happens(&mut self, probability: f64) -> bool {
-        // The upper 53 bits are what a number in [0, 1) has room for.
-        let unit = (self.next() >> 11) as f64 / (1_u64 << 53) as f64;
-        unit < probability
+        self.unit() < probability
+    }
+
+    /// A number in [0, 1).
+    pub(super) fn unit(&mut self) -> f64 {
+        // The upper 53 bits are what such a number has room for.
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     fn next(&mut self) -> u64 {

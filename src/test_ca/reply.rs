@@ -1,10 +1,12 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
-use http_body_util::Full;
 use rustls::crypto::GetRandomFailed;
 use serde::Serialize;
 
+use super::faults::{Breaker, ReplyBody};
 use crate::error::BoxError;
 use crate::protocol::{Problem, ProblemType};
 
@@ -69,8 +71,27 @@ impl Reply {
         self.problem.as_ref()
     }
 
-    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(self.body));
+    pub(super) fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.headers
+    }
+
+    /// Fills the body up to a length with spaces, which JSON and PEM may end with.
+    pub(super) fn fill(&mut self, octets: usize) {
+        let mut body = self.body.to_vec();
+        body.resize(body.len().max(octets), b' ');
+        self.body = body.into();
+    }
+
+    pub(super) fn has_body(&self) -> bool {
+        !self.body.is_empty()
+    }
+
+    /// The response, or with a breaker half of it.
+    pub(super) fn into_response(self, cut: Option<Arc<Breaker>>) -> Response<ReplyBody> {
+        let mut response = Response::new(match cut {
+            Some(breaker) => ReplyBody::half(self.body, breaker),
+            None => ReplyBody::whole(self.body),
+        });
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
         response
@@ -129,6 +150,11 @@ impl Refusal {
             problem: Box::new(problem),
             headers: Vec::new(),
         }
+    }
+
+    /// The status and the problem alone.
+    pub(super) fn into_problem(self) -> (StatusCode, Problem) {
+        (self.status, *self.problem)
     }
 
     pub(super) fn malformed(detail: impl Into<String>) -> Self {

@@ -20,6 +20,8 @@ pub(super) struct Post<'a> {
     pub(super) headers: &'a HeaderMap,
     pub(super) body: Bytes,
     pub(super) arrival: &'a Arrival<'a>,
+    /// Whether a good nonce is refused all the same.
+    pub(super) refuses_nonce: bool,
 }
 
 /// What a POST says, once it has passed all checks.
@@ -93,7 +95,7 @@ impl Ca {
         verify_signature(&jws, &header, &key)?;
 
         let nonce = header.nonce.as_deref().unwrap_or_default();
-        if !self.nonces().redeem(nonce) {
+        if !self.nonces().redeem(nonce) || post.refuses_nonce {
             return Err(Refusal::new(
                 ProblemType::BadNonce,
                 "the JWS has an invalid anti-replay nonce",
@@ -142,7 +144,7 @@ pub(super) fn verify_signature(jws: &Jws, header: &Header, key: &Jwk) -> Result<
 }
 
 /// Reads the form of a POST; no key is needed for that.
-fn read(post: &Post<'_>) -> Result<(Jws, Header), Refusal> {
+pub(super) fn read(post: &Post<'_>) -> Result<(Jws, Header), Refusal> {
     let content_type = post.headers.get(header::CONTENT_TYPE);
     if content_type.is_none_or(|value| value != "application/jose+json") {
         return Err(

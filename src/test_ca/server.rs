@@ -1,12 +1,11 @@
 //! The sockets: https on loopback, HTTP/1.1 and HTTP/2; and plain http for revocation lists.
 
-use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Request, Response, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,9 +16,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::ca::Ca;
+use super::ca::{self, Ca};
 use super::crl;
-use super::log::{Arrival, LoggedRequest};
+use super::faults::{Breakable, Breaker, Broken, Ending, ReplyBody, breakable};
+use super::log::LoggedRequest;
 use super::reply::Reply;
 use super::route::{ResourceKind, Route};
 
@@ -58,6 +58,21 @@ async fn connection(ca: Arc<Ca>, stream: TcpStream, tls: Option<TlsAcceptor>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
+    let (stream, breaker) = breakable(stream);
+    tokio::select! {
+        // First, so that nothing more goes out than had to.
+        biased;
+        () = breaker.broken() => tracing::debug!("a connection is broken on purpose"),
+        () = serve_connection(ca, stream, tls, &breaker) => {}
+    }
+}
+
+async fn serve_connection(
+    ca: Arc<Ca>,
+    stream: Breakable,
+    tls: Option<TlsAcceptor>,
+    breaker: &Arc<Breaker>,
+) {
     let mut builder = auto::Builder::new(ca.tasks.clone());
     builder.http1().timer(TokioTimer::new());
     let outcome = match tls {
@@ -67,7 +82,8 @@ async fn connection(ca: Arc<Ca>, stream: TcpStream, tls: Option<TlsAcceptor>) {
                 Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
                 Err(_) => return tracing::debug!("a TLS handshake took too long"),
             };
-            let service = service_fn(|request| serve(Arc::clone(&ca), request));
+            let service =
+                service_fn(|request| serve(Arc::clone(&ca), Arc::clone(breaker), request));
             builder
                 .serve_connection(TokioIo::new(stream), service)
                 .await
@@ -86,23 +102,56 @@ async fn connection(ca: Arc<Ca>, stream: TcpStream, tls: Option<TlsAcceptor>) {
 
 async fn serve(
     ca: Arc<Ca>,
+    breaker: Arc<Breaker>,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    let arrival = ca.log.arrive(describe(&request, "https"));
+) -> Result<Response<ReplyBody>, Broken> {
+    let mut description = describe(&request, "https");
+    let plan = ca.faults().plan(description.kind, request.method());
+    description.faults = plan.names();
+    let arrival = ca.log.arrive(description);
     let (parts, body) = request.into_parts();
     let url = request_url("https", &parts.uri, &parts.headers);
     // What else than the limit can go wrong is that the client is gone, and sees no reply anyway.
     let body = Limited::new(body, MAX_BODY).collect().await.ok();
     let body = body.map(|body| body.to_bytes());
-    let reply = ca.answer(&parts, body, &url, &arrival).await;
 
-    send(&ca, arrival, reply).await
+    pause(plan.delay(false)).await;
+    let ending = plan.ending(false);
+    let acts = ending.is_none();
+    let mut reply = match ending {
+        Some(ending) => {
+            ca::note(&parts, body, &arrival);
+            end(ending, &breaker).await?
+        }
+        None => ca.answer(&parts, body, &url, &arrival, &plan).await,
+    };
+    // After the deed: a client that gives up meanwhile has lost the reply, not the effect.
+    pause(ca.latency().saturating_add(plan.delay(true))).await;
+    plan.spoil(&mut reply);
+    arrival.finish(reply.status(), reply.problem().cloned());
+    if let Some(ending) = plan.ending(true).filter(|_| acts) {
+        reply = end(ending, &breaker).await?;
+    }
+    if plan.cuts() && !reply.has_body() {
+        breaker.close();
+        return Err(Broken);
+    }
+    Ok(reply.into_response(plan.cuts().then_some(breaker)))
 }
 
-async fn serve_crl(
-    ca: Arc<Ca>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+/// Ends a request otherwise than by the CA's own reply.
+async fn end(ending: Ending, breaker: &Breaker) -> Result<Reply, Broken> {
+    match ending {
+        Ending::Reply(reply) => Ok(reply),
+        Ending::Stall => pending().await,
+        Ending::Reset => {
+            breaker.reset();
+            Err(Broken)
+        }
+    }
+}
+
+async fn serve_crl(ca: Arc<Ca>, request: Request<Incoming>) -> Result<Response<ReplyBody>, Broken> {
     let mut description = describe(&request, "http");
     description.kind = match description.path.as_str() {
         crl::PATH => ResourceKind::Crl,
@@ -110,21 +159,16 @@ async fn serve_crl(
     };
     let reply = ca.answer_crl(&description.method, &description.path);
     let arrival = ca.log.arrive(description);
-    send(&ca, arrival, reply).await
+    pause(ca.latency()).await;
+    arrival.finish(reply.status(), reply.problem().cloned());
+    Ok(reply.into_response(None))
 }
 
-async fn send(
-    ca: &Ca,
-    arrival: Arrival<'_>,
-    reply: Reply,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    // After the deed: a client that gives up meanwhile has lost the reply, not the effect.
-    let latency = ca.settings().latency;
-    if !latency.is_zero() {
-        sleep(latency).await;
+/// Waits; for no time at all without a timer, which would wait for the next tick of its own.
+async fn pause(time: Duration) {
+    if !time.is_zero() {
+        sleep(time).await;
     }
-    arrival.finish(reply.status(), reply.problem().cloned());
-    Ok(Reply::into_response(reply))
 }
 
 /// The URL that a request was sent to, by the authority that the client gave.
@@ -164,6 +208,7 @@ fn describe(request: &Request<Incoming>, scheme: &str) -> LoggedRequest {
         finished: None,
         status: None,
         problem: None,
+        faults: Vec::new(),
     }
 }
 

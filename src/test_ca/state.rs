@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use der::Decode;
+use tokio::time::Instant;
 use x509_cert::spki::SubjectPublicKeyInfoRef;
 
 use super::auto_renewal::Series;
@@ -233,11 +234,13 @@ pub(super) struct Issuing {
 }
 
 impl Issuing {
-    pub(super) fn new(certificate: u64, issuance: Issuance) -> Self {
+    /// Without a pace, the order never comes to show it.
+    pub(super) fn new(certificate: u64, issuance: Option<Issuance>) -> Self {
         let due = match issuance {
-            Issuance::AtOnce => Due::Looks(0),
-            Issuance::AfterLooks(looks) => Due::Looks(looks),
-            Issuance::After(time) => Due::Time(Instant::now(), time),
+            Some(Issuance::AtOnce) => Due::Looks(0),
+            Some(Issuance::AfterLooks(looks)) => Due::Looks(looks),
+            Some(Issuance::After(time)) => Due::Time(Instant::now(), time),
+            None => Due::Never,
         };
         Self { certificate, due }
     }
@@ -245,6 +248,7 @@ impl Issuing {
     pub(super) fn is_due(&self) -> bool {
         match self.due {
             Due::Looks(looks) => looks == 0,
+            Due::Never => false,
             Due::Time(since, time) => since.elapsed() >= time,
         }
     }
@@ -260,6 +264,7 @@ impl Issuing {
 #[derive(Clone, Copy, Debug)]
 enum Due {
     Looks(u32),
+    Never,
     Time(Instant, Duration),
 }
 

@@ -72,6 +72,7 @@ impl Transport for HyperTransport {
                     let fault = match error.is_connect() {
                         true if is_untrusted(&error) => TransportFault::Untrusted,
                         true => TransportFault::Connect,
+                        false if is_header_too_large(&error) => TransportFault::HeaderTooLarge,
                         false => TransportFault::Interrupted,
                     };
                     TransportError::new(fault, error)
@@ -222,6 +223,9 @@ impl HyperTransportBuilder {
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(60))
+            .http1_max_buf_size(LARGEST_HEADER)
+            .http1_max_headers(MOST_FIELDS)
+            .http2_max_header_list_size(LARGEST_HEADER as u32)
             // A connection can die in silence, as when a firewall forgets it. One of HTTP/1.1 ends
             // with the request that it fails, but one of HTTP/2 would be used for all requests to
             // come, until TCP gives it up after a quarter of an hour. So it is asked for a sign of
@@ -329,6 +333,13 @@ fn is_untrusted(error: &(dyn StdError + 'static)) -> bool {
     within.or(error.source()).is_some_and(is_untrusted)
 }
 
+fn is_header_too_large(error: &(dyn StdError + 'static)) -> bool {
+    let too_large = error
+        .downcast_ref::<hyper::Error>()
+        .is_some_and(hyper::Error::is_parse_too_large);
+    too_large || error.source().is_some_and(is_header_too_large)
+}
+
 /// Connects within a time, TLS handshake included: hyper's own limit ends with TCP.
 #[derive(Clone)]
 struct Connector {
@@ -392,6 +403,10 @@ impl Service<Uri> for Dialer {
         })
     }
 }
+
+/// How large the header of a response may be, in octets, and how many fields of HTTP/1.1 it may have.
+const LARGEST_HEADER: usize = 64 << 10;
+const MOST_FIELDS: usize = 100;
 
 /// How long an HTTP/2 connection with requests under way may be silent before it must show a sign of
 /// life, and how long that may take.

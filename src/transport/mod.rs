@@ -26,8 +26,8 @@ use crate::error::BoxError;
 /// Implementations:
 ///
 /// * MUST NOT follow redirects: a signed request is for one URL only (RFC 8555 §6.4);
-/// * MUST limit the size of a response and the time it may take, and SHOULD limit the size to the
-///   [`ResponseLimit`] of a request that has one;
+/// * MUST limit the size of a response, its header included, and the time it may take, and SHOULD
+///   limit its body to the [`ResponseLimit`] of a request that has one;
 /// * MUST authenticate the server (RFC 8555 §6.1);
 /// * MUST send the request's target as it is, and SHOULD decode no content encoding but what they
 ///   asked for themselves;
@@ -87,6 +87,10 @@ pub enum TransportFault {
     /// The server has not seen the request.
     #[error("no connection could be made")]
     Connect,
+    /// The response's header has more fields or octets than any should. The server has seen the
+    /// request.
+    #[error("the response's header is too large")]
+    HeaderTooLarge,
     /// The connection broke, or what came was no HTTP. The server may have seen the request.
     #[error("the connection broke before the whole response had come")]
     Interrupted,

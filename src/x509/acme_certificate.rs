@@ -3,22 +3,21 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use der::asn1::{ObjectIdentifier, OctetString, OctetStringRef};
+use der::asn1::{BitString, ObjectIdentifier, OctetString, OctetStringRef};
 use der::oid::AssociatedOid;
-use der::{Decode, Encode};
+use der::{Decode, Encode, Sequence};
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-use x509_cert::builder::CertificateBuilder;
-use x509_cert::builder::profile::BuilderProfile;
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::name::Name;
 use x509_cert::serial_number::SerialNumber;
-use x509_cert::spki::{SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef};
+use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use x509_cert::time::{Time, Validity};
-use x509_cert::{Certificate, TbsCertificate};
+use x509_cert::{Certificate, TbsCertificate, Version};
 
+use super::csr::signature_algorithm;
 use super::names::{self, list};
 use super::{CertificateKey, ChainFault, chain};
 use crate::jose::{InvalidKey, KeyAuthorization};
@@ -171,18 +170,27 @@ impl AcmeCertificate {
         // Random enough, as the key is.
         let digest = Sha256::digest(key.public_key_info());
         let serial_number = digest.get(..16).unwrap_or_default();
-        let profile = Profile {
-            name: Name::from_str(NAME)?,
+        let name = Name::from_str(NAME)?;
+        let algorithm = signature_algorithm(&key.private().algorithm()).map_err(encoding)?;
+        let to_be_signed = ToBeSigned {
+            version: Version::V3,
+            serial_number: SerialNumber::new(serial_number)?,
+            signature: algorithm.clone(),
+            issuer: name.clone(),
+            validity: validity(now)?,
+            subject: name,
+            subject_public_key_info: SubjectPublicKeyInfoOwned::from_der(key.public_key_info())?,
             extensions,
         };
-        let builder = CertificateBuilder::new(
-            profile,
-            SerialNumber::new(serial_number)?,
-            validity(now)?,
-            SubjectPublicKeyInfoOwned::from_der(key.public_key_info())?,
-        )
-        .map_err(encoding)?;
-        let certificate = key.sign_document(builder).map_err(encoding)?;
+        let signature = key
+            .private()
+            .sign_for_x509(&to_be_signed.to_der()?)
+            .map_err(encoding)?;
+        let certificate = Signed {
+            to_be_signed,
+            algorithm,
+            signature: BitString::from_bytes(&signature)?,
+        };
         Ok(Self {
             der: certificate.to_der()?.into(),
             key,
@@ -196,29 +204,26 @@ impl fmt::Debug for AcmeCertificate {
     }
 }
 
-/// The two names of a certificate that is its own issuer, and its extensions.
-struct Profile {
-    name: Name,
-    extensions: Vec<Extension>,
+/// A certificate (RFC 5280 §4.1), to be written.
+#[derive(Sequence)]
+struct Signed {
+    to_be_signed: ToBeSigned,
+    algorithm: AlgorithmIdentifierOwned,
+    signature: BitString,
 }
 
-impl BuilderProfile for Profile {
-    fn get_issuer(&self, subject: &Name) -> Name {
-        subject.clone()
-    }
-
-    fn get_subject(&self) -> Name {
-        self.name.clone()
-    }
-
-    fn build_extensions(
-        &self,
-        _: SubjectPublicKeyInfoRef<'_>,
-        _: SubjectPublicKeyInfoRef<'_>,
-        _: &TbsCertificate,
-    ) -> x509_cert::builder::Result<Vec<Extension>> {
-        Ok(self.extensions.clone())
-    }
+#[derive(Sequence)]
+struct ToBeSigned {
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT")]
+    version: Version,
+    serial_number: SerialNumber,
+    signature: AlgorithmIdentifierOwned,
+    issuer: Name,
+    validity: Validity,
+    subject: Name,
+    subject_public_key_info: SubjectPublicKeyInfoOwned,
+    #[asn1(context_specific = "3", tag_mode = "EXPLICIT")]
+    extensions: Vec<Extension>,
 }
 
 /// The value of the extension with the one name.
@@ -274,7 +279,7 @@ fn validity(now: SystemTime) -> Result<Validity, InvalidAcmeCertificate> {
     ))
 }
 
-fn encoding(error: x509_cert::builder::Error) -> InvalidAcmeCertificate {
+fn encoding(error: impl fmt::Display) -> InvalidAcmeCertificate {
     InvalidAcmeCertificate::Encoding(error.to_string())
 }
 

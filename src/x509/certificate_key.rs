@@ -3,7 +3,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use x509_cert::builder::{self, Builder};
 use zeroize::Zeroizing;
 
 use crate::error::BoxError;
@@ -71,17 +70,8 @@ impl CertificateKey {
         &self.public_key_info
     }
 
-    /// Signs a certificate or a request.
-    pub(super) fn sign_document<B: Builder>(&self, builder: B) -> builder::Result<B::Output> {
-        match &*self.private {
-            PrivateKey::P256(key) => builder.build::<_, p256::ecdsa::DerSignature>(key),
-            #[cfg(feature = "p384")]
-            PrivateKey::P384(key) => builder.build::<_, p384::ecdsa::DerSignature>(key),
-            #[cfg(feature = "ed25519")]
-            PrivateKey::Ed25519(key) => builder.build::<_, ed25519_dalek::Signature>(key),
-            #[cfg(feature = "rsa")]
-            PrivateKey::Rsa(key) => builder.build::<_, rsa::pkcs1v15::Signature>(key.as_ref()),
-        }
+    pub(super) fn private(&self) -> &PrivateKey {
+        &self.private
     }
 
     fn new(private: PrivateKey) -> Result<Self, InvalidKey> {

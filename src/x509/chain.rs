@@ -34,9 +34,6 @@ impl CertificateChain {
     /// [`check`](Self::check) for whether the chain is the one that was asked for.
     pub fn from_pem(pem: &str) -> Result<Self, InvalidChain> {
         let ders = pem_chain::parse(pem)?;
-        if ders.len() > Self::MAX_LENGTH {
-            return Err(InvalidChain::TooLong);
-        }
         let mut parsed = Vec::with_capacity(ders.len());
         for (index, der) in ders.iter().enumerate() {
             let certificate =

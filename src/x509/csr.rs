@@ -1,18 +1,19 @@
 use std::collections::BTreeSet;
 
+use der::asn1::{AnyRef, BitString, ObjectIdentifier, SetOfVec};
 use der::oid::AssociatedOid;
 use der::{Decode, Encode};
 use rustls_pki_types::CertificateSigningRequestDer;
 use thiserror::Error;
-use x509_cert::builder::RequestBuilder;
-use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::{Extension, ToExtension};
 use x509_cert::name::Name;
-use x509_cert::request::{CertReq, ExtensionReq};
+use x509_cert::request::{CertReq, CertReqInfo, ExtensionReq, Version};
+use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 
 use super::CertificateKey;
 use super::names::{self, list};
-use crate::jose::{SignatureFault, verify_signature};
+use crate::jose::{SignatureAlgorithm, SignatureFault, verify_signature};
 use crate::protocol::{Identifier, printable};
 
 /// A certificate signing request (PKCS#10, RFC 2986), as finalize sends it (RFC 8555 §7.4).
@@ -48,12 +49,23 @@ impl Csr {
             general_names.push(name);
         }
 
-        let encoding = |error: x509_cert::builder::Error| InvalidCsr::Encoding(error.to_string());
-        let mut builder = RequestBuilder::new(Name::default()).map_err(encoding)?;
-        builder
-            .add_extension(&SubjectAltName(general_names))
+        // §4.2.1.6 of RFC 5280: where the subject is empty, the names are critical.
+        let names = SubjectAltName(general_names).to_extension(&Name::default(), &[])?;
+        let info = CertReqInfo {
+            version: Version::V1,
+            subject: Name::default(),
+            public_key: SubjectPublicKeyInfoOwned::from_der(key.public_key_info())?,
+            attributes: SetOfVec::try_from([ExtensionReq(vec![names]).try_into()?])?,
+        };
+        let signature = key
+            .private()
+            .sign_for_x509(&info.to_der()?)
             .map_err(|error| InvalidCsr::Encoding(error.to_string()))?;
-        let request = key.sign_document(builder).map_err(encoding)?;
+        let request = CertReq {
+            info,
+            algorithm: signature_algorithm(&key.private().algorithm())?,
+            signature: BitString::from_bytes(&signature)?,
+        };
         Self::read(&request, request.to_der()?)
     }
 
@@ -134,10 +146,28 @@ impl Csr {
     }
 }
 
+/// How X.509 calls an algorithm (RFC 5758 §3.2, RFC 4055 §5, RFC 8410 §3).
+pub(super) fn signature_algorithm(
+    algorithm: &SignatureAlgorithm,
+) -> Result<AlgorithmIdentifierOwned, InvalidCsr> {
+    let (oid, parameters) = match algorithm {
+        SignatureAlgorithm::Es256 => ("1.2.840.10045.4.3.2", None),
+        SignatureAlgorithm::Es384 => ("1.2.840.10045.4.3.3", None),
+        SignatureAlgorithm::Rs256 => ("1.2.840.113549.1.1.11", Some(AnyRef::NULL.into())),
+        SignatureAlgorithm::EdDsa => ("1.3.101.112", None),
+        other => {
+            let fault = format!("no certificate is requested by {other}");
+            return Err(InvalidCsr::Encoding(fault));
+        }
+    };
+    Ok(AlgorithmIdentifierOwned {
+        oid: ObjectIdentifier::new(oid).map_err(der::Error::from)?,
+        parameters,
+    })
+}
+
 /// The content of an `AlgorithmIdentifier`, without its own tag and length.
-pub(super) fn algorithm_id(
-    algorithm: &x509_cert::spki::AlgorithmIdentifierOwned,
-) -> der::Result<Vec<u8>> {
+pub(super) fn algorithm_id(algorithm: &AlgorithmIdentifierOwned) -> der::Result<Vec<u8>> {
     let mut id = algorithm.oid.to_der()?;
     if let Some(parameters) = &algorithm.parameters {
         parameters.encode_to_vec(&mut id)?;

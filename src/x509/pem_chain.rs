@@ -1,7 +1,7 @@
 //! The PEM of a certificate chain, read as strictly as RFC 8555 §11.4 demands and as leniently as
 //! CAs need it (RFC 8555 §9.1).
 
-use super::InvalidChain;
+use super::{CertificateChain, InvalidChain};
 
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
@@ -38,6 +38,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<Vec<u8>>, InvalidChain> {
         let parsed = pem::parse(open).map_err(|_| InvalidChain::Base64)?;
         if parsed.tag() != "CERTIFICATE" || parsed.headers().iter().next().is_some() {
             return Err(InvalidChain::Text);
+        }
+        if certificates.len() == CertificateChain::MAX_LENGTH {
+            return Err(InvalidChain::TooLong);
         }
         certificates.push(parsed.into_contents());
         block = None;

@@ -14,10 +14,12 @@
     reason = "shared by test crates that each use a part"
 )]
 
+pub mod bind;
 pub mod examples;
 #[cfg(feature = "dns-01")]
 pub mod name_server;
 pub mod net;
+pub mod paused;
 pub mod pebble;
 pub mod pki;
 pub mod script;

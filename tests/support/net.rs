@@ -3,7 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -112,6 +112,45 @@ pub async fn exchange(
 
 /// Whether the DNS server at `port` answers a TXT query for `name` with `value`.
 pub async fn has_txt(port: u16, name: &str, value: &str) -> io::Result<bool> {
+    let answer = query_txt(loopback(port), name).await?;
+    Ok(answer
+        .windows(value.len())
+        .any(|window| window == value.as_bytes()))
+}
+
+/// The values of the TXT records at a name, as a DNS server answers, in alphabetical order.
+pub async fn txt(server: SocketAddr, name: &str) -> io::Result<Vec<String>> {
+    let answer = query_txt(server, name).await?;
+    let count = u16::from_be_bytes([answer[6], answer[7]]);
+    // Behind the header and the question, which is there as it was asked.
+    let mut at = 12 + name.trim_end_matches('.').len() + 2 + 4;
+    let mut values = Vec::new();
+    for _ in 0..count {
+        // Labels, up to a pointer or the root's empty one (RFC 1035, section 4.1.4).
+        while answer[at] != 0 && answer[at] < 0xc0 {
+            at += 1 + usize::from(answer[at]);
+        }
+        at += if answer[at] == 0 { 1 } else { 2 };
+        let is_txt = answer[at..at + 2] == [0, 16];
+        let end = at + 10 + usize::from(u16::from_be_bytes([answer[at + 8], answer[at + 9]]));
+        at += 10;
+        let mut value = Vec::new();
+        while is_txt && at < end {
+            let string = &answer[at + 1..at + 1 + usize::from(answer[at])];
+            value.extend_from_slice(string);
+            at += 1 + string.len();
+        }
+        at = end;
+        if is_txt {
+            values.push(String::from_utf8_lossy(&value).into_owned());
+        }
+    }
+    values.sort();
+    Ok(values)
+}
+
+/// What a DNS server answers to a TXT query over UDP.
+async fn query_txt(server: SocketAddr, name: &str) -> io::Result<Vec<u8>> {
     // RFC 1035, section 4.1: a header with an arbitrary identifier, recursion desired and one
     // question; the question is the name in labels, type TXT (16), class IN (1).
     let mut query = vec![0x43, 0x57, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
@@ -121,14 +160,16 @@ pub async fn has_txt(port: u16, name: &str, value: &str) -> io::Result<bool> {
     }
     query.extend_from_slice(&[0, 0, 16, 0, 1]);
 
-    let socket = tokio::net::UdpSocket::bind(loopback(0)).await?;
-    socket.connect(loopback(port)).await?;
+    let own = match server {
+        SocketAddr::V4(_) => loopback(0),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
+    };
+    let socket = tokio::net::UdpSocket::bind(own).await?;
+    socket.connect(server).await?;
     socket.send(&query).await?;
     let mut answer = [0; 512];
     let length = timeout(Duration::from_secs(1), socket.recv(&mut answer)).await??;
-    Ok(answer[..length]
-        .windows(value.len())
-        .any(|window| window == value.as_bytes()))
+    Ok(answer[..length].to_vec())
 }
 
 /// Far more than a server on this machine takes for one answer, even on a busy one.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -53,6 +53,7 @@ impl Pebble {
                 ("retryAfter".to_owned(), json!({ "authz": 1, "order": 1 })),
             ]),
             environment: BTreeMap::new(),
+            name_server: None,
         }
     }
 
@@ -251,9 +252,16 @@ pub struct Builder {
     external_accounts: BTreeMap<String, String>,
     settings: Map<String, Value>,
     environment: BTreeMap<String, String>,
+    name_server: Option<SocketAddr>,
 }
 
 impl Builder {
+    /// Has Pebble ask this DNS server, rather than the one that is started with it.
+    pub fn name_server(mut self, address: SocketAddr) -> Self {
+        self.name_server = Some(address);
+        self
+    }
+
     /// Rejects this percentage of good nonces as `badNonce`: by default 0, and 100 for all.
     pub fn nonce_reject(mut self, percent: u8) -> Self {
         self.nonce_reject = percent;
@@ -379,7 +387,11 @@ impl Builder {
                 .current_dir(directory.path())
                 .args(["-config", CONFIGURATION_FILE])
                 .arg("-dnsserver")
-                .arg(net::loopback(ports.dns).to_string())
+                .arg(
+                    self.name_server
+                        .unwrap_or(net::loopback(ports.dns))
+                        .to_string(),
+                )
                 .arg(format!("-strict={}", self.strict))
                 .env_clear()
                 .envs(self.pebble_environment()),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use certwright::jose::{AccountKey, Header, Jwk, Jws};
@@ -10,6 +11,7 @@ use certwright::transport::{Transport, TransportError};
 use certwright::{Account, Client};
 use http::{Request, Response};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 pub const BASE: &str = "https://ca.example";
 
@@ -42,6 +44,7 @@ impl Asked {
 #[derive(Clone, Default)]
 pub struct Script {
     answers: Arc<Mutex<HashMap<String, Answer>>>,
+    delays: Arc<Mutex<HashMap<String, Duration>>>,
     log: Arc<Mutex<Vec<Asked>>>,
 }
 
@@ -54,6 +57,18 @@ impl Script {
         let mut answers = self.answers.lock().unwrap();
         answers.insert(path.to_owned(), Box::new(answer));
         self
+    }
+
+    /// Answers a path after some time.
+    pub fn on_slow(
+        &self,
+        path: &str,
+        delay: Duration,
+        answer: impl Fn(&Asked) -> Answered + Send + Sync + 'static,
+    ) -> &Self {
+        let mut delays = self.delays.lock().unwrap();
+        delays.insert(path.to_owned(), delay);
+        self.on(path, answer)
     }
 
     /// Answers a path with this status and body.
@@ -115,6 +130,10 @@ impl Transport for Script {
         };
         self.log.lock().unwrap().push(asked.clone());
 
+        let delay = self.delays.lock().unwrap().get(&asked.path).copied();
+        if let Some(delay) = delay {
+            sleep(delay).await;
+        }
         let answers = self.answers.lock().unwrap();
         let mut response = match answers.get(&asked.path) {
             Some(answer) => answer(&asked)?,

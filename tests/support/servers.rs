@@ -23,14 +23,34 @@ pub fn binary(program: &str) -> Option<PathBuf> {
         .find(|package| package.programs.contains(&program))
         .unwrap_or_else(|| panic!("no package has a program {program}"));
 
-    let reason = match package.found.get_or_init(|| package.find()) {
-        Ok(directory) => return Some(directory.join(program)),
-        Err(reason) => reason,
-    };
+    match package.found.get_or_init(|| package.find()) {
+        Ok(directory) => Some(directory.join(program)),
+        Err(reason) => missing(package.name, reason),
+    }
+}
 
+/// The path of BIND's `named`, from the `PATH` or where Debian puts it.
+///
+/// It is not fetched, as it needs some twenty libraries. Where it is missing, this does as
+/// [`binary`] does.
+pub fn named() -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from))
+        .map(|directory| directory.join("named"))
+        .find(|file| file.is_file())
+        .or_else(|| {
+            missing(
+                "BIND",
+                "there is no `named`; install BIND 9, Debian's package bind9",
+            )
+        })
+}
+
+/// Says that a test is skipped for want of something, or fails it.
+pub fn missing<T>(name: &str, reason: &str) -> Option<T> {
     let thread = thread::current();
     let test = thread.name().unwrap_or("a test");
-    let name = package.name;
     if env::var_os("CERTWRIGHT_REQUIRE_SERVERS").is_some_and(|value| value == "1") {
         panic!("{test} needs {name}: {reason}");
     }

@@ -77,7 +77,7 @@ struct Place {
     /// run at once.
     uses: usize,
     /// `None` until the provider is about to be asked.
-    record: Option<TxtRecord>,
+    record: Option<Box<TxtRecord>>,
 }
 
 impl Dns01 {
@@ -238,7 +238,7 @@ impl Dns01 {
 }
 
 enum Remembered {
-    At(TxtRecord),
+    At(Box<TxtRecord>),
     /// It has to stay, or never was there.
     InUse,
     /// It was presented by another instance.
@@ -268,7 +268,7 @@ impl ChallengeSolver for Dns01 {
         let record = self.record(&key, presentation).await;
         let record = record.map_err(Dns01Error::Dns)?;
         if let Some(place) = self.places().get_mut(&key) {
-            place.record = Some(record.clone());
+            place.record = Some(Box::new(record.clone()));
         }
         debug!(
             name = record.name(),
@@ -299,7 +299,7 @@ impl ChallengeSolver for Dns01 {
             Some(record) => record,
             None => {
                 let record = self.record(&key, presentation).await;
-                record.map_err(Dns01Error::Dns)?
+                Box::new(record.map_err(Dns01Error::Dns)?)
             }
         };
         let (name, value) = &key;
@@ -322,7 +322,7 @@ impl ChallengeSolver for Dns01 {
             Remembered::InUse => return Ok(()),
             Remembered::Nothing => {
                 let record = self.record(&key, presentation).await;
-                record.map_err(Dns01Error::Dns)?
+                Box::new(record.map_err(Dns01Error::Dns)?)
             }
         };
         debug!(

@@ -11,8 +11,8 @@ use crate::dns::Dns;
 use crate::error::BoxError;
 use crate::jose::{DnsPersistAccount, DnsPersistRecord};
 use crate::protocol::{
-    ChallengeType, Directory, DnsName, DnsPersistAccountForm, DnsPersistChallenge, DnsPersistValue,
-    Identifier, InvalidDnsPersist, Meta, Url,
+    ChallengeType, Directory, DnsName, DnsPersistChallenge, DnsPersistValue, Identifier,
+    InvalidDnsPersist, Meta, Url,
 };
 use crate::solver::{AccountContext, ChallengeSolver, Presentation};
 
@@ -126,14 +126,11 @@ impl DnsPersist01 {
     /// What the challenge wants, once it was found to follow the rules.
     fn read(&self, presentation: &Presentation) -> Result<DnsPersistChallenge, InvalidDnsPersist> {
         let directory = self.directory(presentation.account());
-        let challenge = DnsPersistChallenge::read(presentation.challenge(), &directory.meta)?;
-        match &challenge.account {
-            // Another URI of the same account is possible, but can't be told from another account's.
-            DnsPersistAccountForm::Uri(uri) if uri != presentation.account().as_str() => {
-                Err(InvalidDnsPersist::OtherAccount(uri.clone()))
-            }
-            _ => Ok(challenge),
-        }
+        DnsPersistChallenge::read(
+            presentation.challenge(),
+            presentation.account(),
+            &directory.meta,
+        )
     }
 }
 

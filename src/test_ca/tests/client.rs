@@ -124,6 +124,15 @@ impl RawClient {
 
     /// Sends a request over a connection of its own.
     pub(super) async fn send(&self, request: http::request::Builder, body: &str) -> RawReply {
+        self.try_send(request, body).await.unwrap()
+    }
+
+    /// Like [`send`](Self::send). The error says what broke, the exchange or the body.
+    pub(super) async fn try_send(
+        &self,
+        request: http::request::Builder,
+        body: &str,
+    ) -> Result<RawReply, String> {
         let request = request
             .body(Full::new(Bytes::from(body.to_owned())))
             .unwrap();
@@ -144,12 +153,16 @@ impl RawClient {
                 sender.send_request(request).await
             }
         };
-        let (parts, body) = response.unwrap().into_parts();
-        RawReply {
+        let (parts, body) = response
+            .map_err(|error| format!("exchange: {error:?}"))?
+            .into_parts();
+        let body = body.collect().await;
+        let body = body.map_err(|error| format!("body: {error:?}"))?;
+        Ok(RawReply {
             status: parts.status,
             headers: parts.headers,
-            body: body.collect().await.unwrap().to_bytes(),
-        }
+            body: body.to_bytes(),
+        })
     }
 
     fn connector(&self) -> TlsConnector {

@@ -67,7 +67,8 @@ async fn are_validated_by_the_test() {
         Some(other) => Err(Problem::new(
             ProblemType::BadAttestationStatement,
             format!("{other} for {}", attempt.identifier),
-        )),
+        )
+        .into()),
         None => panic!("a test's fault"),
     };
     let ca = TestCa::builder()

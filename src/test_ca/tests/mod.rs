@@ -8,6 +8,7 @@ mod crl;
 mod custom_challenges;
 mod dates;
 mod external_accounts;
+mod faults;
 mod handle;
 mod issuance;
 mod order_lists;

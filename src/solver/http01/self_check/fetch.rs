@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 
 use super::fault::SelfCheckFault;
 use super::target::Target;
-use super::tls;
+use crate::solver::unverified_tls::unverified;
 
 /// What a server answered, where that leads on.
 pub(super) enum Reply {
@@ -48,7 +48,7 @@ pub(super) async fn fetch(
         return exchange(stream, target, user_agent, limit).await;
     }
     *phase = "in the TLS handshake";
-    let config = tls::unverified().ok_or(SelfCheckFault::NoCryptoProvider)?;
+    let config = unverified().ok_or(SelfCheckFault::NoCryptoProvider)?;
     let config = config.map_err(|error| SelfCheckFault::Tls(io::Error::other(error)))?;
     let name = match target.address() {
         Some(address) => ServerName::IpAddress(address.into()),

@@ -2,7 +2,6 @@ mod fault;
 mod fetch;
 mod lookup;
 mod target;
-mod tls;
 
 use std::collections::HashSet;
 use std::fmt;

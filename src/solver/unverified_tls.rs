@@ -7,13 +7,14 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::provider::crypto_provider;
 
-/// TLS 1.2 or 1.3 with whoever answers.
+/// TLS 1.2 or 1.3 with whoever answers, as CAs speak it in validations.
 ///
-/// A CA that is redirected to https can't demand a valid certificate of a server that is about to
-/// get its first, and follows the redirect without one. What is fetched is no secret, and is right
-/// only where it is the key authorization, so the check that refused a certificate here would only
-/// be wrong about what the CA does. `None` where there is no crypto provider.
-pub(super) fn unverified() -> Option<Result<ClientConfig, Error>> {
+/// A CA can't demand a valid certificate of a server that is about to get its first: for http-01 it
+/// follows redirects to https without one, and for tls-alpn-01 the certificate is the answer, signed
+/// by nobody. What is fetched is no secret, and is right only where it is the key authorization or
+/// holds its digest; so a check that refused a certificate here would only be wrong about what the CA
+/// does. `None` where there is no crypto provider.
+pub(crate) fn unverified() -> Option<Result<ClientConfig, Error>> {
     let provider = crypto_provider()?;
     let config =
         ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();

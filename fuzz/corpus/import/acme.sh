@@ -1,0 +1,7 @@
+ACCOUNT_URL='https://ca.example/acme/acct/1'
+CA_EMAIL=''
+-----BEGIN EC PRIVATE KEY-----
+MHcCAQEEIAlZGuegRCd7JxCzB0N+Wo9ToBOdJWNjQD0onvn3va/KoAoGCCqGSM49
+AwEHoUQDQgAEo+j6m21QOH7nFJ06b+gGAP1dxmbCW1H/Boc95l/1tHYtXdr0UsO9
+iV34iBO+FMTW7Ep/kxrENZbc4m/r9aRwCQ==
+-----END EC PRIVATE KEY-----
