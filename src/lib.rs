@@ -37,7 +37,8 @@
 //!
 //! * **Keys.** An account's key is given to [`Client::new_account`]; a certificate's key is told by
 //!   [`issuance::Event::Finalizing`], or given to [`issuance::Issuance::key`]. Store them before the
-//!   CA hears of them, and no failure loses a certificate or an account.
+//!   CA hears of them, and no failure loses a certificate or an account. Or have
+//!   [`issuance::Issuance::checkpoint`] store all that another process needs to go on.
 //! * **Files** with secrets: [`private_file::write`] writes one whole or not at all, for its owner only.
 //! * **The agreement** to the CA's terms of service: [`AccountBuilder::agree_to_terms`].
 //! * **The answer to challenges**: a [`solver::ChallengeSolver`], ready-made or your own.
@@ -135,6 +136,9 @@ mod markdown {
 
     #[doc = include_str!("../docs/orders.md")]
     struct Orders;
+
+    #[doc = include_str!("../docs/reliability.md")]
+    struct Reliability;
 
     #[cfg(feature = "test-ca")]
     #[doc = include_str!("../docs/testing.md")]

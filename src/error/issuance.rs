@@ -1,6 +1,7 @@
 use std::fmt::Write;
 
-use super::Error;
+use super::{BoxError, Error};
+use crate::protocol::Url;
 use crate::solver::Leftover;
 
 /// An issuance failed, and there is more to tell than the error that ended it.
@@ -29,5 +30,28 @@ impl IssuanceFailure {
             let _ = write!(text, "; {leftover}");
         }
         text
+    }
+}
+
+/// An issuance can't be taken up from a checkpoint, or its checkpoint can't be stored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointFault {
+    /// The checkpoint has no key, since the certificate is requested by a CSR.
+    #[error(
+        "the checkpoint has no key, since the certificate is requested by a CSR: resume with that CSR"
+    )]
+    NoKey,
+    /// The checkpoint is that of another account, at this URL.
+    #[error("the checkpoint is that of the account {0}: resume with that account")]
+    OtherAccount(Url),
+    /// The checkpoint could not be stored. The CA was not asked further.
+    #[error("the checkpoint could not be stored, so the CA was not asked further: {0}")]
+    Store(#[source] BoxError),
+}
+
+impl From<CheckpointFault> for Error {
+    fn from(fault: CheckpointFault) -> Self {
+        Self::Checkpoint(Box::new(fault))
     }
 }

@@ -16,7 +16,7 @@ use thiserror::Error;
 pub use self::account::{KeyChangeFailure, KeyChangeFault};
 pub use self::certificate::{BadCertificate, BadCrl, NoChain};
 pub use self::configuration::ConfigurationError;
-pub use self::issuance::IssuanceFailure;
+pub use self::issuance::{CheckpointFault, IssuanceFailure};
 pub use self::operation::Operation;
 pub use self::order::{
     AuthorizationPending, ChallengeNotOffered, FailedAuthorization, NoSolver, OrderFailure,
@@ -74,6 +74,10 @@ pub enum Error {
     /// The CA does not offer the type of challenge that was asked for.
     #[error(transparent)]
     ChallengeNotOffered(Box<ChallengeNotOffered>),
+
+    /// An issuance can't be taken up from a checkpoint, or its checkpoint can't be stored.
+    #[error(transparent)]
+    Checkpoint(Box<CheckpointFault>),
 
     /// The client or its transport can't be set up as asked.
     #[error(transparent)]
@@ -225,6 +229,10 @@ impl Error {
             | Self::Signing(_)
             | Self::Solver(_)
             | Self::TimedOut(_) => Retry::Later,
+            Self::Checkpoint(fault) => match **fault {
+                CheckpointFault::Store(_) => Retry::Later,
+                _ => Retry::Never,
+            },
             Self::KeyChange(failure) => match &failure.fault {
                 KeyChangeFault::Unsettled(error) => error.retry(),
                 _ => Retry::Never,

@@ -175,7 +175,7 @@ impl Choice {
 }
 
 /// Whether a problem of a validation may be gone when control is proved in another way.
-fn may_be_the_solvers(problem: &Problem) -> bool {
+pub(super) fn may_be_the_solvers(problem: &Problem) -> bool {
     match problem.kind {
         ProblemType::BadAttestationStatement
         | ProblemType::Blank

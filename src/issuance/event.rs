@@ -27,6 +27,11 @@ pub enum Event<'a> {
         /// The order.
         order: &'a Order,
     },
+    /// The order of a checkpoint is taken up where it stands.
+    OrderResumed {
+        /// The order.
+        order: &'a Order,
+    },
     /// The CA refused an order that replaces the certificate it was told of, so this one replaces
     /// none (RFC 9773 §5).
     ReplacementRefused {
@@ -103,6 +108,14 @@ impl fmt::Display for Event<'_> {
             } => write!(f, "going on without {identifier}: {problem}"),
             Self::OrderCreated { order } => {
                 write!(f, "order {} is {}", order.url(), order.status())
+            }
+            Self::OrderResumed { order } => {
+                write!(
+                    f,
+                    "going on with order {}, which is {}",
+                    order.url(),
+                    order.status()
+                )
             }
             Self::ReplacementRefused { problem, .. } => {
                 write!(f, "the order replaces no certificate: {problem}")

@@ -1,10 +1,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
+use zeroize::Zeroizing;
 
-use super::choice::{Candidate, Choice};
+use super::checkpoint::{Checkpoint, CheckpointStore, Record};
+use super::choice::{Candidate, Choice, may_be_the_solvers};
 use super::event::{Event, Observer};
 use super::presented::{CleanUp, Presented};
 use super::proof::Proof;
@@ -12,14 +14,14 @@ use crate::account::Account;
 use crate::authorization::Authorization;
 use crate::certificate::Certificate;
 use crate::error::{
-    BoxError, Error, IssuanceFailure, Operation, SolverFailure, SolverStep, Timeout,
-    ValidationFailure,
+    BoxError, CheckpointFault, Error, IssuanceFailure, Operation, SolverFailure, SolverStep,
+    Timeout, ValidationFailure,
 };
 use crate::order::{Order, OrderBuilder, Replacement};
-use crate::protocol::{Identifier, OrderStatus, Problem};
+use crate::protocol::{Identifier, OrderStatus, Problem, ProblemType, Url};
 use crate::session::Pace;
 use crate::solver::{AccountContext, ChallengeSolver, Leftover};
-use crate::x509::{ChainChoice, Csr};
+use crate::x509::{CertificateKey, ChainChoice, Csr};
 
 /// The steps of an issuance, whatever the certificate is requested by.
 pub(super) struct Flow {
@@ -33,6 +35,10 @@ pub(super) struct Flow {
     pub(super) clean_up_timeout: Duration,
     pub(super) observer: Observer,
     pub(super) consent: Option<Consent>,
+    pub(super) store: Option<Arc<dyn CheckpointStore>>,
+    /// The certificate's key, as it is stored.
+    key: Option<Zeroizing<String>>,
+    resumed: Option<Checkpoint>,
 }
 
 type Consent = Arc<dyn Fn(&Identifier, &Problem) -> bool + Send + Sync>;
@@ -52,7 +58,26 @@ impl Flow {
             clean_up_timeout: Duration::from_secs(2 * 60),
             observer: Observer::default(),
             consent: None,
+            store: None,
+            key: None,
+            resumed: None,
         }
+    }
+
+    pub(super) fn resume(account: Account, checkpoint: Checkpoint) -> Self {
+        let order = checkpoint.order_builder(&account);
+        Self {
+            resumed: Some(checkpoint),
+            ..Self::new(account, order)
+        }
+    }
+
+    /// Notes the certificate's key, where it is to be stored.
+    pub(super) fn keep_key(&mut self, key: &CertificateKey) -> Result<(), Error> {
+        if self.store.is_some() {
+            self.key = Some(key.to_pkcs8_pem()?);
+        }
+        Ok(())
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -71,9 +96,16 @@ impl Flow {
     ) -> Result<Validated, Error> {
         // What would fail in the end is better known before there is an order.
         self.account.check_key(public_key_info)?;
+        if let Some(checkpoint) = &self.resumed
+            && checkpoint.account() != self.account.url()
+        {
+            return Err(CheckpointFault::OtherAccount(checkpoint.account().clone()).into());
+        }
+        let (store, key) = (self.store.clone(), self.key.clone());
         let attempts = Attempts {
             flow: self,
             choice: Choice::new(self.solvers.clone()),
+            record: Record::new(store, &self.account, &self.order, key),
             deadline,
             history: Mutex::default(),
         };
@@ -132,6 +164,7 @@ impl Flow {
 pub(super) struct Attempts<'a> {
     flow: &'a Flow,
     pub(super) choice: Choice,
+    pub(super) record: Record,
     deadline: Instant,
     history: Mutex<History>,
 }
@@ -142,6 +175,11 @@ impl Attempts<'_> {
 
     async fn make(&self) -> Result<(Order, CleanUp), Error> {
         let flow = self.flow;
+        if let Some(checkpoint) = &flow.resumed
+            && let Some(taken_up) = self.take_up(checkpoint).await?
+        {
+            return Ok(taken_up);
+        }
         // What one order leaves out, the next one leaves out too.
         let mut builder = flow.order.clone();
         let mut orders = 0;
@@ -170,6 +208,100 @@ impl Attempts<'_> {
         }
     }
 
+    /// Goes on with the order of a checkpoint, where there is one that is of use still.
+    async fn take_up(&self, checkpoint: &Checkpoint) -> Result<Option<(Order, CleanUp)>, Error> {
+        let flow = self.flow;
+        let Checkpoint {
+            identifiers,
+            order,
+            presented: inherited,
+            ..
+        } = checkpoint;
+        self.record.note(|record| {
+            record.identifiers.clone_from(identifiers);
+            record.order.clone_from(order);
+            record.presented.clone_from(inherited);
+        });
+        let presented = Presented::new(flow.observer.clone(), flow.clean_up_timeout);
+        for presentation in inherited {
+            let leftover = presented.inherit(&flow.solvers, presentation);
+            self.note(|history| history.leftovers.extend(leftover));
+        }
+
+        let result = match self.earlier_order(order.as_ref()).await {
+            Ok(Some(order)) => {
+                self.emit(&Event::OrderResumed { order: &order });
+                let result = self.validate(&order, &presented).await;
+                result
+                    .map_err(|error| (Some(order.clone()), error))
+                    .map(|()| Some(order))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => Err((None, error)),
+        };
+        let clean_up = presented.clean_up();
+        if let Ok(Some(order)) = result {
+            return Ok(Some((order, clean_up)));
+        }
+        let leftovers = clean_up.leftovers().await;
+        self.note(|history| history.leftovers.extend(leftovers));
+        match result {
+            // It may have failed for nobody was there to answer, so it is not counted.
+            Err((Some(order), error)) if self.may_be_of_the_break(&error) => {
+                self.emit(&Event::OrderFailed {
+                    order: &order,
+                    error: &error,
+                });
+                self.note(|history| history.earlier.push(error));
+                Ok(None)
+            }
+            Err((_, error)) => Err(error),
+            Ok(_) => Ok(None),
+        }
+    }
+
+    /// The order of a checkpoint. `None` where there is none, or none that is of use still.
+    async fn earlier_order(&self, url: Option<&Url>) -> Result<Option<Order>, Error> {
+        let Some(url) = url else {
+            return Ok(None);
+        };
+        let account = &self.flow.account;
+        let fetched = timeout_at(self.deadline, account.order(url.clone())).await;
+        let order =
+            match fetched.unwrap_or_else(|_| Err(self.timed_out(Operation::Order, url, None))) {
+                Ok(order) => order,
+                Err(error) if is_gone(&error) => {
+                    info!(order = %url, %error, "the order is gone, and another is made");
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            };
+        let state = order.state();
+        let is_of_use = match state.status {
+            // An order that the CA has given up stays as it was at some CAs.
+            OrderStatus::Pending | OrderStatus::Ready => !state.has_expired(SystemTime::now()),
+            OrderStatus::Processing | OrderStatus::Valid => true,
+            _ => false,
+        };
+        if !is_of_use {
+            info!(order = %url, status = %state.status, "the order is of no use any more, and another is made");
+        }
+        Ok(is_of_use.then_some(order))
+    }
+
+    /// Whether an order may have failed since the process that presented the answers was gone.
+    fn may_be_of_the_break(&self, error: &Error) -> bool {
+        Instant::now() < self.deadline
+            && match error {
+                Error::OrderFailed(_) => true,
+                Error::ValidationFailed(failure) => failure
+                    .failures
+                    .iter()
+                    .all(|failed| failed.problem.as_ref().is_none_or(may_be_the_solvers)),
+                _ => false,
+            }
+    }
+
     /// Whether other solvers may do better where the CA could not validate.
     fn has_other_solvers(&self, error: &Error) -> bool {
         match error {
@@ -190,18 +322,13 @@ impl Attempts<'_> {
                 .map(|identifier| self.prepare(identifier));
             let client = self.flow.account.client();
             client.side_by_side(checks.collect()).await?;
+            self.begin_record(builder).await?;
             self.create_order(builder).await
         };
         let created = timeout_at(self.deadline, creating).await;
         let order = created.unwrap_or_else(|_| {
             let url = self.flow.account.client().session().directory_url();
-            Err(Error::TimedOut(Box::new(Timeout {
-                operation: Operation::NewOrder,
-                url: url.clone(),
-                waited: self.flow.timeout,
-                status: None,
-                problem: None,
-            })))
+            Err(self.timed_out(Operation::NewOrder, url, None))
         })?;
         self.emit(&Event::OrderCreated { order: &order });
         if let Replacement::Refused(problem) = order.replacement() {
@@ -210,7 +337,49 @@ impl Attempts<'_> {
                 problem,
             });
         }
+        self.record_order(&order, builder).await?;
         Ok(order)
+    }
+
+    /// Keeps what is about to be ordered, and what is presented of earlier orders.
+    async fn begin_record(&self, builder: &OrderBuilder) -> Result<(), Error> {
+        let identifiers = builder.identifiers()?.to_vec();
+        let mut presented = Vec::new();
+        self.note(|history| {
+            let leftovers = history.leftovers.iter();
+            presented.extend(leftovers.map(|leftover| leftover.presentation().clone()));
+        });
+        let begin = |checkpoint: &mut Checkpoint| {
+            checkpoint.identifiers = identifiers;
+            checkpoint.order = None;
+            checkpoint.presented = presented;
+        };
+        self.record.change(begin).await
+    }
+
+    /// Keeps the order's URL, and which of the identifiers the CA took.
+    async fn record_order(&self, order: &Order, builder: &OrderBuilder) -> Result<(), Error> {
+        let identifiers = builder.identifiers()?.to_vec();
+        let url = order.url().clone();
+        let note = |checkpoint: &mut Checkpoint| {
+            checkpoint.identifiers = identifiers;
+            checkpoint.order = Some(url);
+        };
+        let stored = timeout_at(self.deadline, self.record.change(note)).await;
+        stored.unwrap_or_else(|_| {
+            let status = Some(order.status().to_string());
+            Err(self.timed_out(Operation::NewOrder, order.url(), status))
+        })
+    }
+
+    fn timed_out(&self, operation: Operation, url: &Url, status: Option<String>) -> Error {
+        Error::TimedOut(Box::new(Timeout {
+            operation,
+            url: url.clone(),
+            waited: self.flow.timeout,
+            status,
+            problem: None,
+        }))
     }
 
     /// Has the solver that will probably be taken for an identifier check what it needs.
@@ -309,13 +478,8 @@ impl Attempts<'_> {
         };
         let given = timeout_at(self.deadline, proof.give()).await;
         let first_look = given.unwrap_or_else(|_| {
-            Err(Error::TimedOut(Box::new(Timeout {
-                operation: Operation::Challenge,
-                url: order.url().clone(),
-                waited: self.flow.timeout,
-                status: Some(order.status().to_string()),
-                problem: None,
-            })))
+            let status = Some(order.status().to_string());
+            Err(self.timed_out(Operation::Challenge, order.url(), status))
         })?;
         let left = self.deadline.saturating_duration_since(Instant::now());
         match order.wait_ready_from(first_look, left).await {
@@ -378,6 +542,16 @@ impl Attempts<'_> {
 
     fn note(&self, note: impl FnOnce(&mut History)) {
         note(&mut self.history.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Whether the CA has no such order any more. Let's Encrypt says `malformed` with the status 404.
+fn is_gone(error: &Error) -> bool {
+    match error {
+        Error::Refused(refusal) => {
+            matches!(refusal.status, 404 | 410) || refusal.problem.kind == ProblemType::Malformed
+        }
+        _ => false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! One certificate, from names to a checked chain, built upon the public parts of the other layers.
 
+mod checkpoint;
 mod choice;
 mod event;
 mod flow;
@@ -12,12 +13,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::checkpoint::{Checkpoint, CheckpointStore};
 pub use self::event::Event;
 use self::event::Observer;
 use self::flow::Flow;
 use crate::account::Account;
 use crate::certificate::Certificate;
-use crate::error::Error;
+use crate::error::{CheckpointFault, Error};
 use crate::order::Order;
 use crate::protocol::{Identifier, InvalidIdentifier, Problem};
 use crate::solver::{ChallengeSolver, Leftover};
@@ -83,6 +85,71 @@ impl Account {
     }
 }
 
+impl Account {
+    /// Goes on with an issuance that another process began, from what
+    /// [`Issuance::checkpoint`] stored.
+    ///
+    /// The checkpoint has the key, what is ordered, and the order's URL. The rest is set again as it
+    /// was at first: the solvers, in the same order; where to store; the chain; the times.
+    ///
+    /// It goes on with the order where that stands. Answers to challenges that are needed still are
+    /// presented again, and those that are not are taken away. Where the order is invalid, expired or
+    /// gone, or fails since nobody was there to answer, another one is made, for the same key. So of
+    /// each break at most one order is left unused: one that the CA made without that its URL was
+    /// stored.
+    ///
+    /// The account must be the one that began. Others end in
+    /// [`Error::Checkpoint`], before anything is sent.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "http-01")]
+    /// # async fn example(account: certwright::Account) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::fs;
+    ///
+    /// use certwright::issuance::Checkpoint;
+    /// use certwright::solver::Http01Webroot;
+    /// use certwright::{BoxError, private_file};
+    ///
+    /// fn store(checkpoint: &Checkpoint) -> Result<(), BoxError> {
+    ///     Ok(private_file::write("checkpoint", serde_json::to_vec(checkpoint)?)?)
+    /// }
+    ///
+    /// let issuance = match fs::read("checkpoint") {
+    ///     Ok(stored) => account.resume(serde_json::from_slice(&stored)?),
+    ///     Err(_) => account.issue(["example.com"]),
+    /// };
+    /// let issued = issuance
+    ///     .solver(Http01Webroot::new("/var/www/html"))
+    ///     .checkpoint(store)
+    ///     .await?;
+    /// fs::write("chain.pem", issued.chain().pem())?;
+    /// private_file::write("key.pem", issued.key().to_pkcs8_pem()?)?;
+    /// fs::remove_file("checkpoint")?;
+    /// # Ok(()) }
+    /// ```
+    pub fn resume(&self, checkpoint: Checkpoint) -> Issuance {
+        Issuance {
+            request: match checkpoint.key() {
+                Some(key) => CertificateKey::from_pkcs8_pem(key).map_err(Error::from),
+                None => Err(CheckpointFault::NoKey.into()),
+            },
+            flow: Flow::resume(self.clone(), checkpoint),
+        }
+    }
+
+    /// Like [`resume`](Self::resume), for an issuance that [`issue_csr`](Self::issue_csr) began. It
+    /// must be the same CSR, or one for the same key and names: the CA may have it already.
+    pub fn resume_csr(&self, checkpoint: Checkpoint, csr: Csr) -> Issuance<Csr> {
+        Issuance {
+            request: match csr.check_identifiers(checkpoint.identifiers()) {
+                Ok(()) => Ok(csr),
+                Err(error) => Err(error.into()),
+            },
+            flow: Flow::resume(self.clone(), checkpoint),
+        }
+    }
+}
+
 /// The issuance of one certificate. Await it to run it.
 ///
 /// It creates the order; presents the answers to all challenges side by side; tells the CA that they
@@ -90,7 +157,8 @@ impl Account {
 /// away again, whatever happened before. What the CA has done already, such as to authorize a name
 /// or to validate the whole order, is not done again.
 ///
-/// Dropped halfway, it still takes the answers away, in a task of its own.
+/// Dropped halfway, it still takes the answers away, in a task of its own. Where the whole process
+/// may end halfway, a [`checkpoint`](Issuance::checkpoint) lets another one go on.
 ///
 /// `R` is what the certificate is requested by: a key of certwright's, or a [`Csr`] of the caller's.
 #[must_use = "nothing happens before it is awaited"]
@@ -124,7 +192,8 @@ impl Issuance {
 
     async fn run(self) -> Result<Issued, Error> {
         let key = self.request?;
-        let flow = self.flow;
+        let mut flow = self.flow;
+        flow.keep_key(&key)?;
         let deadline = flow.deadline();
         let validated = flow
             .validated_order(key.public_key_info(), deadline)
@@ -264,6 +333,33 @@ impl<R> Issuance<R> {
     /// the answers away comes on top.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.flow.timeout = timeout;
+        self
+    }
+
+    /// Stores what another process needs to go on with this issuance: [`Account::resume`].
+    ///
+    /// The key is stored before the CA is asked for anything, the order's URL before anything is
+    /// done for it, and each answer to a challenge before it is presented. Where it can't be stored,
+    /// the issuance ends in [`Error::Checkpoint`]. When the certificate is
+    /// there, and has been stored, the checkpoint is to be forgotten.
+    ///
+    /// A closure's argument needs its type:
+    ///
+    /// ```no_run
+    /// # fn put(_: &str, _: &[u8]) -> std::io::Result<()> { Ok(()) }
+    /// # async fn example(account: certwright::Account) -> Result<(), certwright::Error> {
+    /// use certwright::issuance::Checkpoint;
+    ///
+    /// let issuance = account
+    ///     .issue(["example.com"])
+    ///     .checkpoint(|checkpoint: &Checkpoint| {
+    ///         put("example.com", &serde_json::to_vec(checkpoint)?)?;
+    ///         Ok(())
+    ///     });
+    /// # Ok(()) }
+    /// ```
+    pub fn checkpoint(mut self, store: impl CheckpointStore) -> Self {
+        self.flow.store = Some(Arc::new(store));
         self
     }
 

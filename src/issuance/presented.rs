@@ -32,7 +32,36 @@ impl Presented {
     /// Notes that an answer is about to be presented.
     pub(super) fn add(&self, solver: Arc<dyn ChallengeSolver>, presentation: Arc<Presentation>) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.push((solver, presentation));
+        // One that an earlier process presented is presented again, and taken away once.
+        let known = answers
+            .iter()
+            .any(|(other, answer)| Arc::ptr_eq(other, &solver) && answer.is_same(&presentation));
+        if !known {
+            answers.push((solver, presentation));
+        }
+    }
+
+    /// Notes that an earlier process has presented an answer, perhaps. By which solver is not known,
+    /// so all that can are asked to take it away. Returns what nobody can.
+    pub(super) fn inherit(
+        &self,
+        solvers: &[Arc<dyn ChallengeSolver>],
+        presentation: &Presentation,
+    ) -> Option<Leftover> {
+        let kind = &presentation.challenge().kind;
+        let mut able = solvers
+            .iter()
+            .filter(|solver| solver.can_solve(presentation.identifier(), kind))
+            .peekable();
+        if able.peek().is_none() {
+            let reason = "no solver of this issuance can take it away";
+            return Some(report(presentation, reason, &self.observer));
+        }
+        let presentation = Arc::new(presentation.clone());
+        for solver in able {
+            self.add(solver.clone(), presentation.clone());
+        }
+        None
     }
 
     /// Begins to take all answers away, in a task of its own, so that it ends also where its caller

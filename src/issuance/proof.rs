@@ -3,6 +3,7 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
+use super::checkpoint::Checkpoint;
 use super::choice::Candidate;
 use super::event::Event;
 use super::flow::Attempts;
@@ -40,6 +41,9 @@ impl Proof<'_> {
         while !fresh.is_empty() {
             let mut tasks = std::mem::take(&mut fresh);
             for step in Self::STEPS {
+                if step == SolverStep::Present {
+                    self.keep(&tasks).await?;
+                }
                 let mut done = Vec::new();
                 for outcome in self.take_step(tasks, step).await? {
                     match outcome {
@@ -113,6 +117,23 @@ impl Proof<'_> {
             presentation: Arc::new(presentation),
             response: ChallengeResponse::empty(),
         })
+    }
+
+    /// Keeps what is about to be presented, so that another process can take it away.
+    async fn keep(&self, tasks: &[Task]) -> Result<(), Error> {
+        let about_to_be = tasks.iter().map(|task| &*task.presentation);
+        let keep = |checkpoint: &mut Checkpoint| {
+            let presented = &mut checkpoint.presented;
+            for presentation in about_to_be {
+                if !presented.iter().any(|known| known.is_same(presentation)) {
+                    presented.push(presentation.clone());
+                }
+            }
+        };
+        match tasks.is_empty() {
+            true => Ok(()),
+            false => self.attempts.record.change(keep).await,
+        }
     }
 
     async fn take_step(&self, tasks: Vec<Task>, step: SolverStep) -> Result<Vec<Outcome>, Error> {

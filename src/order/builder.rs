@@ -140,6 +140,15 @@ impl OrderBuilder {
         self.identifiers.as_deref().map_err(Clone::clone)
     }
 
+    /// What an issuance can ask for beside the identifiers.
+    pub(crate) fn wishes(&self) -> Wishes<'_> {
+        Wishes {
+            profiles: &self.profiles,
+            or_default_profile: self.or_default_profile,
+            replaces: self.request.replaces.as_deref(),
+        }
+    }
+
     /// Leaves out identifiers. Fails where none is left.
     pub(crate) fn without(&mut self, unwanted: &[Identifier]) -> Result<(), InvalidIdentifier> {
         let identifiers = self.identifiers()?.iter();
@@ -327,6 +336,13 @@ impl OrderBuilder {
         };
         self.account.post(request).await
     }
+}
+
+/// See [`OrderBuilder::wishes`].
+pub(crate) struct Wishes<'a> {
+    pub(crate) profiles: &'a [String],
+    pub(crate) or_default_profile: bool,
+    pub(crate) replaces: Option<&'a str>,
 }
 
 /// What became of the wish that a CA mark a certificate as replaced by an order's one

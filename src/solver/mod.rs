@@ -124,6 +124,9 @@ pub trait ChallengeSolver: Send + Sync + 'static {
     /// It SHOULD be quick: what must be waited for belongs in [`wait`](Self::wait). Where it fails,
     /// or its future is dropped halfway, `clean_up` is called all the same. A solver that has all
     /// of its answer in [`response`](Self::response) presents nothing.
+    ///
+    /// It MUST succeed where the same answer is there already: a process that was killed may have
+    /// left it, and an issuance that is [resumed](crate::Account::resume) presents it again.
     async fn present(&self, presentation: &Presentation) -> Result<(), BoxError>;
 
     /// Waits until the CA can see the answer, where that takes time or is worth a check.
@@ -152,7 +155,8 @@ pub trait ChallengeSolver: Send + Sync + 'static {
     /// reports the answer as left behind.
     ///
     /// What was left behind may be taken away later, by another instance of the solver, perhaps in
-    /// another process, with a [`Presentation`] that was stored in between. So it MUST NOT depend on
+    /// another process, with a [`Presentation`] that was stored in between: in a [`Leftover`], or in
+    /// the checkpoint of an issuance that is resumed. So it MUST NOT depend on
     /// what `present` has kept in memory, where the answer itself is elsewhere. It MUST succeed
     /// where there is nothing to take away, and MUST leave alone what others have presented.
     async fn clean_up(&self, presentation: &Presentation) -> Result<(), BoxError>;

@@ -42,6 +42,14 @@ impl Presentation {
         })
     }
 
+    /// Whether both are the same answer to the same challenge, however that stands.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.challenge.url == other.challenge.url
+            && self.identifier == other.identifier
+            && self.answer == other.answer
+            && self.thumbprint == other.thumbprint
+    }
+
     /// The identifier to prove control of, a wildcard with its `*.`.
     pub fn identifier(&self) -> &Identifier {
         &self.identifier

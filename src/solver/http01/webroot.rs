@@ -23,12 +23,13 @@ use crate::solver::{ChallengeSolver, Presentation};
 /// web server: that it serves files whose directory begins with a dot, and that it serves this one
 /// for each of the names, over IPv4 and IPv6. CAs demand no particular `Content-Type`.
 ///
-/// The file can be read by every user, whatever the umask. It is never written through a symbolic
-/// link, nor over another file. A file that is there already with the right content serves as it
-/// is. Only files that this solver wrote are deleted in the end, and directories never.
+/// The file can be read by every user, whatever the umask. It is there whole or not at all, where the
+/// file system has hard links. It is never written through a symbolic link, nor over another file. A file that is there already with the right content serves as it
+/// is. In the end it is deleted, also where another process wrote it that ended too early; a file
+/// with other content is not, and directories never are.
 ///
-/// Clones share what they know of the files. Two solvers for one directory do not: of an answer
-/// that both present, the one that wrote it deletes it.
+/// Clones share what they know of the files. Two solvers for one directory do not: an answer that
+/// both present is deleted by the first of them that is done.
 ///
 /// ```
 /// use certwright::solver::Http01Webroot;
@@ -83,11 +84,16 @@ impl Http01Webroot {
     /// It looks at what is live once it has the files to itself, so the order in which calls for
     /// one token come to their turn does not matter. Nor does it if a caller stops waiting: what is
     /// begun ends on the blocking thread.
-    async fn settle(&self, token: &Token) -> Result<(), BoxError> {
+    async fn settle(&self, presentation: &Presentation) -> Result<(), BoxError> {
+        let (Some(token), Some(answer)) = (presentation.token(), presentation.key_authorization())
+        else {
+            return Ok(());
+        };
         let challenges = self.challenges.clone();
-        let token = token.clone();
+        let (token, answer) = (token.clone(), answer.clone());
+        // Held while files are written and deleted, and nothing else: see `ChallengeDirectory`.
         let mut written = challenges.written.clone().lock_owned().await;
-        Ok(spawn_blocking(move || challenges.settle(&token, &mut written)).await??)
+        Ok(spawn_blocking(move || challenges.settle(&token, &answer, &mut written)).await??)
     }
 }
 
@@ -99,18 +105,12 @@ impl ChallengeSolver for Http01Webroot {
 
     async fn present(&self, presentation: &Presentation) -> Result<(), BoxError> {
         self.challenges.live.add(presentation)?;
-        match presentation.token() {
-            Some(token) => self.settle(token).await,
-            None => Ok(()),
-        }
+        self.settle(presentation).await
     }
 
     async fn clean_up(&self, presentation: &Presentation) -> Result<(), BoxError> {
         self.challenges.live.remove(presentation);
-        match presentation.token() {
-            Some(token) => self.settle(token).await,
-            None => Ok(()),
-        }
+        self.settle(presentation).await
     }
 }
 
@@ -129,6 +129,7 @@ impl ChallengeDirectory {
     fn settle(
         &self,
         token: &Token,
+        answer: &KeyAuthorization,
         written: &mut HashMap<Token, KeyAuthorization>,
     ) -> Result<(), Http01Error> {
         // A `Token` has no character that could lead out of the directory.
@@ -140,12 +141,19 @@ impl ChallengeDirectory {
             delete(&path, ours)?;
             written.remove(token);
         }
-        if let Some(live) = live
-            && !written.contains_key(token)
-        {
-            self.make_directories()?;
-            if write(&path, &live)? {
-                written.insert(token.clone(), live);
+        match live {
+            Some(live) => {
+                if !written.contains_key(token) {
+                    self.make_directories()?;
+                    if write(&path, &live)? {
+                        written.insert(token.clone(), live);
+                    }
+                }
+            }
+            // What a process has left that ended before it was done is not in `written`.
+            None => {
+                let _ = fs::remove_file(draft(&path));
+                delete(&path, answer)?;
             }
         }
         Ok(())
@@ -210,12 +218,21 @@ fn open_directory_to_all(_: &Path) -> io::Result<()> {
 /// Writes a key authorization to a new file. The answer is `false` where one with this content is
 /// there already.
 fn write(path: &Path, key_authorization: &KeyAuthorization) -> Result<bool, Http01Error> {
-    let mut options = OpenOptions::new();
-    // `create_new` follows no symbolic link, not even one that leads nowhere.
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
-    let file = match options.open(path) {
+    // Written beside its place, and linked into it, it is there whole or not at all: of a process
+    // that was killed halfway, a part would be in the way of the next one.
+    let draft = draft(path);
+    let _ = fs::remove_file(&draft);
+    let linked = create(&draft)
+        .and_then(|file| fill(file, key_authorization))
+        .and_then(|()| fs::hard_link(&draft, path));
+    let _ = fs::remove_file(&draft);
+    if linked.is_ok() {
+        debug!(path = %path.display(), "key authorization written");
+        return Ok(true);
+    }
+
+    // There is a file already, or the file system has no hard links.
+    let file = match create(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return match Found::at(path, key_authorization).map_err(io_error("read", path))? {
@@ -236,6 +253,21 @@ fn write(path: &Path, key_authorization: &KeyAuthorization) -> Result<bool, Http
     Ok(true)
 }
 
+/// Where a file is written before it is in its place.
+fn draft(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.new"))
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    // `create_new` follows no symbolic link, not even one that leads nowhere.
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
+    options.open(path)
+}
+
 fn fill(mut file: File, key_authorization: &KeyAuthorization) -> io::Result<()> {
     // The mode at opening is cut by the umask, which may keep the web server's user from reading.
     #[cfg(unix)]
@@ -243,15 +275,22 @@ fn fill(mut file: File, key_authorization: &KeyAuthorization) -> io::Result<()> 
     file.write_all(key_authorization.as_str().as_bytes())
 }
 
-/// Deletes a file that we wrote, unless it is gone or replaced.
+/// Deletes the file of an answer, unless it is gone or replaced.
 fn delete(path: &Path, key_authorization: &KeyAuthorization) -> Result<(), Http01Error> {
     let found = match Found::at(path, key_authorization) {
         Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotADirectory | io::ErrorKind::NotFound
+            ) =>
+        {
+            return Ok(());
+        }
         Err(source) => return Err(io_error("read", path)(source)),
     };
     if !matches!(found, Found::KeyAuthorization) {
-        debug!(path = %path.display(), "left alone: no longer the file that was written");
+        debug!(path = %path.display(), "left alone: not the answer");
         return Ok(());
     }
 
@@ -344,7 +383,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn takes_a_left_over_file_with_the_same_content_and_leaves_it() {
+    async fn takes_a_left_over_file_with_the_same_content_and_deletes_it() {
         let webroot = Webroot::new();
         let presentation = presentation(TOKEN, &thumbprint());
         let content = presentation.key_authorization().unwrap().as_str();
@@ -352,8 +391,46 @@ mod tests {
         fs::write(webroot.file(TOKEN), content).unwrap();
 
         webroot.solver.present(&presentation).await.unwrap();
-        webroot.solver.clean_up(&presentation).await.unwrap();
         assert_eq!(fs::read_to_string(webroot.file(TOKEN)).unwrap(), content);
+        webroot.solver.clean_up(&presentation).await.unwrap();
+        assert_eq!(webroot.files(), 0);
+
+        // As in a process that did not present it itself.
+        fs::write(webroot.file(TOKEN), content).unwrap();
+        webroot.solver.clean_up(&presentation).await.unwrap();
+        assert_eq!(webroot.files(), 0);
+        fs::write(webroot.file(TOKEN), "another's").unwrap();
+        webroot.solver.clean_up(&presentation).await.unwrap();
+        assert_eq!(webroot.files(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_part_that_a_killed_process_has_written_is_not_in_the_way() {
+        let webroot = Webroot::new();
+        let presentation = presentation(TOKEN, &thumbprint());
+        let content = presentation.key_authorization().unwrap().as_str();
+        webroot.make_directories();
+        let draft = draft(&webroot.file(TOKEN));
+
+        for part in ["", &content[..10], content] {
+            fs::write(&draft, part).unwrap();
+            webroot.solver.present(&presentation).await.unwrap();
+            assert_eq!(fs::read_to_string(webroot.file(TOKEN)).unwrap(), content);
+            assert_eq!(webroot.files(), 1);
+            webroot.solver.clean_up(&presentation).await.unwrap();
+            assert_eq!(webroot.files(), 0);
+
+            fs::write(&draft, part).unwrap();
+            webroot.solver.clean_up(&presentation).await.unwrap();
+            assert_eq!(webroot.files(), 0);
+        }
+
+        // Where no draft can be made, the file is written in its place.
+        fs::create_dir(&draft).unwrap();
+        webroot.solver.present(&presentation).await.unwrap();
+        assert_eq!(fs::read_to_string(webroot.file(TOKEN)).unwrap(), content);
+        webroot.solver.clean_up(&presentation).await.unwrap();
+        assert!(!webroot.file(TOKEN).exists());
     }
 
     #[tokio::test]
