@@ -17,7 +17,7 @@
 
 mod support;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -107,6 +107,32 @@ async fn issues_for_ten_names() {
         issued.chain().identifiers(),
         &expected.iter().cloned().collect()
     );
+}
+
+#[tokio::test]
+async fn issues_for_names_and_addresses_of_both_ip_versions() {
+    let Some(pebble) = Pebble::builder().start().await else {
+        return;
+    };
+    let port = pebble.http01_port();
+    let both = [
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
+    ];
+    let solver = Http01Server::bind(&both[..]).await.unwrap();
+    let account = account(&pebble).await;
+    let issue = async |names: &[&str]| {
+        let issued = account
+            .issue(names.iter().copied())
+            .solver(solver.clone())
+            .await
+            .unwrap();
+        let expected = names.iter().map(|name| name.parse().unwrap()).collect();
+        assert_eq!(issued.chain().identifiers(), &expected);
+    };
+    issue(&["four.example", "127.0.0.1", "::1"]).await;
+    pebble.set_default_ipv6(Some(Ipv6Addr::LOCALHOST)).await;
+    issue(&["six.example"]).await;
 }
 
 #[tokio::test]

@@ -152,12 +152,9 @@ impl Ca {
         };
         for kind in kinds.iter().filter(|kind| has_own(kind)) {
             let (url, token) = self.challenge_basis(state)?;
-            let mut object = Challenge::pending(kind.clone(), url, Some(token));
+            let object = Challenge::pending(kind.clone(), url, Some(token));
             #[cfg(feature = "dns-01")]
-            if *kind == ChallengeType::DnsPersist01 {
-                object.raw_token = None;
-                object.other = self.persist_members(account)?;
-            }
+            let object = self.with_persist_members(object, account)?;
             add(state, object);
         }
         for custom in &customs {

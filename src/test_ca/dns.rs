@@ -14,8 +14,7 @@ use super::ca::Ca;
 use super::directory::IDENTITY;
 use super::reply::Refusal;
 use super::route::Route;
-use crate::protocol::{ChallengeType, Identifier};
-use crate::protocol::{Problem, ProblemType};
+use crate::protocol::{Challenge, ChallengeType, Identifier, Problem, ProblemType};
 
 /// What a test may change of how the CA uses the DNS.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,8 +51,21 @@ impl Ca {
         kinds
     }
 
+    /// The challenge, with what dns-persist-01 has in place of a token if it is of that type.
+    pub(super) fn with_persist_members(
+        &self,
+        mut challenge: Challenge,
+        account: u64,
+    ) -> Result<Challenge, Refusal> {
+        if challenge.kind == ChallengeType::DnsPersist01 {
+            challenge.raw_token = None;
+            challenge.other = self.persist_members(account)?;
+        }
+        Ok(challenge)
+    }
+
     /// What a challenge of dns-persist-01 has in place of a token.
-    pub(super) fn persist_members(&self, account: u64) -> Result<Map<String, Value>, Refusal> {
+    fn persist_members(&self, account: u64) -> Result<Map<String, Value>, Refusal> {
         let account = self
             .url(Route::Account(account))
             .map_err(Refusal::internal)?;
