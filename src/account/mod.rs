@@ -278,9 +278,7 @@ impl Account {
     }
 
     pub(crate) async fn post(&self, request: SignedRequest<'_>) -> Result<Reply, Error> {
-        // In a box, which is there only while the request is under way. All else waits for this
-        // somewhere within, and would be as large, also before it has begun: a hundred names times.
-        Box::pin(self.client().session().post(&request)).await
+        self.client().session().post(&request).await
     }
 }
 

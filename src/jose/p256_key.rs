@@ -11,6 +11,7 @@ use p256::elliptic_curve::Generate;
 use p256::elliptic_curve::sec1::ToSec1Point;
 use p256::pkcs8::DecodePrivateKey;
 use p256::{SecretKey, ecdsa};
+use rustls_pki_types::PrivateSec1KeyDer;
 use zeroize::Zeroizing;
 
 use super::provider_signer;
@@ -47,7 +48,10 @@ impl P256Key {
     }
 
     fn new(secret: SecretKey) -> Loaded {
-        let provided = provider_signer::load(pkcs8_without_point(&secret).to_vec());
+        // Not as PKCS#8: that may be an RSA key, which is what a provider tries first. It takes as long
+        // as to load the key, for the point is computed.
+        let sec1 = PrivateSec1KeyDer::from(sec1_without_point(&secret).to_vec());
+        let provided = provider_signer::load(sec1.into());
         let provided_point = provided.as_ref().and_then(|key| {
             let info = key.public_key()?;
             info.as_ref().strip_prefix(PUBLIC_KEY_INFO)?.try_into().ok()
@@ -91,9 +95,9 @@ impl P256Key {
     }
 }
 
-fn pkcs8_without_point(secret: &SecretKey) -> Zeroizing<Vec<u8>> {
+fn sec1_without_point(secret: &SecretKey) -> Zeroizing<Vec<u8>> {
     let secret = Zeroizing::new(secret.to_bytes());
-    Zeroizing::new([PKCS8_WITHOUT_POINT, secret.as_slice()].concat())
+    Zeroizing::new([SEC1, secret.as_slice(), SEC1_CURVE].concat())
 }
 
 const WIDTH: usize = 32;
@@ -109,10 +113,10 @@ const PKCS8: &[u8] = b"\x30\x81\x87\x02\x01\x00\x30\x13\x06\x07\x2a\x86\x48\xce\
     \x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x04\x6d\x30\x6b\x02\x01\x01\x04\x20";
 /// Between the private value and the point.
 const PKCS8_POINT: &[u8] = b"\xa1\x44\x03\x42\x00";
-/// Like `PKCS8`, of a key without its public part.
-const PKCS8_WITHOUT_POINT: &[u8] =
-    b"\x30\x41\x02\x01\x00\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\
-    \x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x04\x27\x30\x25\x02\x01\x01\x04\x20";
+/// `ECPrivateKey` alone, up to the private value.
+const SEC1: &[u8] = b"\x30\x31\x02\x01\x01\x04\x20";
+/// The curve, which comes after the private value.
+const SEC1_CURVE: &[u8] = b"\xa0\x0a\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
 
 #[cfg(test)]
 mod tests {
@@ -133,7 +137,7 @@ mod tests {
             );
             let pkcs8 = key.secret.to_pkcs8_der().unwrap();
             assert_eq!(*key.to_pkcs8_der(), pkcs8.as_bytes());
-            let short = SecretKey::from_pkcs8_der(&pkcs8_without_point(&key.secret)).unwrap();
+            let short = SecretKey::from_sec1_der(&sec1_without_point(&key.secret)).unwrap();
             assert_eq!(short, key.secret);
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::SignatureScheme;
 use rustls::sign::{Signer, SigningKey};
-use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::SignatureAlgorithm;
 use crate::provider::crypto_provider;
@@ -40,7 +40,7 @@ impl ProviderSigner {
             None => {
                 crypto_provider()?;
                 let signer = key()
-                    .and_then(load)
+                    .and_then(|pkcs8| load(PrivatePkcs8KeyDer::from(pkcs8).into()))
                     .and_then(|key| choose(&*key, algorithm));
                 self.signer.get_or_init(|| signer)
             }
@@ -49,12 +49,9 @@ impl ProviderSigner {
     }
 }
 
-/// A key, given as PKCS#8 in DER, as the TLS provider holds it. `None` where there is no provider, or
-/// it does not take the key.
-pub(super) fn load(pkcs8: Vec<u8>) -> Option<Arc<dyn SigningKey>> {
-    let provider = crypto_provider()?;
-    let key = PrivatePkcs8KeyDer::from(pkcs8);
-    provider.key_provider.load_private_key(key.into()).ok()
+/// A key as the TLS provider holds it. `None` where there is no provider, or it does not take the key.
+pub(super) fn load(key: PrivateKeyDer<'static>) -> Option<Arc<dyn SigningKey>> {
+    crypto_provider()?.key_provider.load_private_key(key).ok()
 }
 
 fn choose(key: &dyn SigningKey, algorithm: &SignatureAlgorithm) -> Option<Box<dyn Signer>> {

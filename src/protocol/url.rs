@@ -79,7 +79,8 @@ impl Url {
 
     /// Whether the scheme is `https`.
     pub fn is_https(&self) -> bool {
-        self.uri().scheme_str() == Some("https")
+        // Nearly all are, and it is asked for each request.
+        self.0.starts_with("https://") || self.uri().scheme_str() == Some("https")
     }
 
     /// Whether the host is `localhost` or a loopback address.
@@ -129,7 +130,6 @@ impl Url {
         }
     }
 
-    /// The URL as the HTTP libraries take it.
     /// Host and port, the scheme's own where the URL names none.
     pub(crate) fn host(&self) -> String {
         let uri = self.uri();
@@ -140,9 +140,19 @@ impl Url {
 
     /// Whether both are at the same host and port.
     pub(crate) fn has_host_of(&self, other: &Self) -> bool {
-        self.host() == other.host()
+        // Mostly both are written alike, and nothing need be parsed.
+        self.origin_text() == other.origin_text() || self.host() == other.host()
     }
 
+    /// The text up to the path.
+    fn origin_text(&self) -> &str {
+        let start = self.0.find("://").map_or(0, |scheme| scheme + 3);
+        let end = self.0.get(start..).and_then(|rest| rest.find(['/', '?']));
+        end.and_then(|end| self.0.get(..start + end))
+            .unwrap_or(&self.0)
+    }
+
+    /// The URL as the HTTP libraries take it.
     pub(crate) fn uri(&self) -> Uri {
         // `parse` made a value of this type only after the same parser had accepted the text.
         self.0.parse().unwrap_or_default()

@@ -22,6 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, LOCATION, USER_AGENT};
 use http::{HeaderValue, Method, Request};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
@@ -49,6 +50,8 @@ struct Shared {
     directory: Mutex<Option<CachedDirectory>>,
     nonces: Mutex<NoncePool>,
     other_hosts: Mutex<BTreeSet<String>>,
+    /// For signed requests; never closed.
+    turns: Semaphore,
 }
 
 struct CachedDirectory {
@@ -67,6 +70,7 @@ impl Session {
                 directory: Mutex::default(),
                 nonces: Mutex::default(),
                 other_hosts: Mutex::default(),
+                turns: Semaphore::new(limits::UNDER_WAY),
             }),
         }
     }
@@ -159,7 +163,13 @@ impl Session {
     pub async fn post(&self, request: &SignedRequest<'_>) -> Result<Reply, Error> {
         let mut retries = self.retries();
         loop {
-            let error = match self.post_once(request, &retries).await {
+            // What waits for its turn has no nonce yet, and no memory for a request.
+            let turn = self.shared.turns.acquire().await;
+            // In a box, which is there only while the request is under way. All else waits for this
+            // somewhere within, and would be as large, also before it has begun: a hundred names times.
+            let result = Box::pin(self.post_once(request, &retries)).await;
+            drop(turn);
+            let error = match result {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
@@ -232,7 +242,7 @@ impl Session {
             refused += 1;
             nonce = match fresh {
                 Some(nonce) => nonce,
-                None => self.new_nonce().await?,
+                None => Box::pin(self.new_nonce()).await?,
             };
         }
     }
@@ -242,7 +252,8 @@ impl Session {
         let pooled = lock(&self.shared.nonces).take(Instant::now());
         match pooled {
             Some(nonce) => Ok(nonce),
-            None => self.new_nonce().await,
+            // Rare, and larger than all else that a request has to keep.
+            None => Box::pin(self.new_nonce()).await,
         }
     }
 
@@ -441,7 +452,7 @@ impl SessionOptions {
     ///
     /// The pauses in between grow from a quarter of a second to some seconds, with jitter, and are
     /// longer where the CA asks for that, by `Retry-After`, and there is time. A request is sent again
-    /// four times at least, however long each try takes to fail, and not at all where the time is
+    /// four times at least where that takes no more than three minutes, and not at all where the time is
     /// zero. Whoever waits for the result may set a deadline of their own that ends it earlier.
     #[must_use]
     pub fn retry_timeout(mut self, timeout: Duration) -> Self {
