@@ -106,6 +106,9 @@ async fn a_thousand_issuances_share_one_client_within_bounds() {
 #[test]
 fn locks_that_can_be_held_while_waiting_are_few() {
     let reasons = [
+        // Turns: a session has so many signed requests under way at most. Each turn ends with the
+        // transport's timeout, and with its future.
+        "src/session/mod.rs",
         // Held while a server's tasks are aborted and joined, by whoever shuts it down.
         "src/solver/listeners.rs",
         // Held while a file is written or deleted: who comes next has to see the outcome.

@@ -161,13 +161,14 @@ impl Session {
     /// (§6.5). Where [`SignedRequest::repeat`] allows it, the request is sent anew after a pause
     /// when the network or the CA failed.
     pub async fn post(&self, request: &SignedRequest<'_>) -> Result<Reply, Error> {
-        let mut retries = self.retries();
+        let mut retries = None;
         loop {
             // What waits for its turn has no nonce yet, and no memory for a request.
             let turn = self.shared.turns.acquire().await;
+            let retries = retries.get_or_insert_with(|| self.retries());
             // In a box, which is there only while the request is under way. All else waits for this
             // somewhere within, and would be as large, also before it has begun: a hundred names times.
-            let result = Box::pin(self.post_once(request, &retries)).await;
+            let result = Box::pin(self.post_once(request, retries)).await;
             drop(turn);
             let error = match result {
                 Ok(reply) => return Ok(reply),
