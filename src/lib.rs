@@ -130,7 +130,12 @@ mod markdown {
     #[doc = include_str!("../docs/certificates.md")]
     struct Certificates;
 
-    #[cfg(all(feature = "dns-01", feature = "tls-alpn-01"))]
+    #[cfg(all(
+        feature = "acme-dns",
+        feature = "dns-update",
+        feature = "rfc2136",
+        feature = "tls-alpn-01"
+    ))]
     #[doc = include_str!("../docs/challenges.md")]
     struct Challenges;
 
