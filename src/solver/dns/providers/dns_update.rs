@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::change::Change;
 use crate::error::BoxError;
 use crate::protocol::printable;
 use crate::solver::{DnsProvider, TxtRecord};
@@ -153,21 +154,6 @@ impl DnsProvider for DnsUpdate {
 
     async fn remove(&self, record: &TxtRecord) -> Result<(), BoxError> {
         Ok(self.update(Change::Remove, record).await?)
-    }
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Change {
-    Add,
-    Remove,
-}
-
-impl Change {
-    fn verb(self) -> &'static str {
-        match self {
-            Self::Add => "add",
-            Self::Remove => "remove",
-        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "acme-dns")]
 mod acme_dns;
+#[cfg(any(feature = "dns-update", feature = "rfc2136"))]
+mod change;
 #[cfg(feature = "dns-update")]
 mod dns_update;
 mod manual;

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::change::Change;
 use super::tsig::{TsigKey, Unverified};
 use crate::error::BoxError;
 use crate::protocol::printable;
@@ -328,21 +329,6 @@ impl std::fmt::Display for Server {
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("`{}` is not a name server: give an address or a host, or one of them with `:port`", printable(.0))]
 pub struct InvalidNameServer(String);
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Change {
-    Add,
-    Remove,
-}
-
-impl Change {
-    fn verb(self) -> &'static str {
-        match self {
-            Self::Add => "add",
-            Self::Remove => "remove",
-        }
-    }
-}
 
 /// Why [`Rfc2136`] could not add or remove a record.
 #[derive(Debug, Error)]
