@@ -72,24 +72,25 @@ impl Authorization {
     ///
     /// Fails where the CA does not offer it, or where its token breaks the rules of §8.1.
     pub fn challenge(&self, kind: ChallengeType) -> Result<Challenge, Error> {
-        let Some(challenge) = self
-            .state
-            .challenges
-            .iter()
-            .find(|offered| offered.kind == kind)
-        else {
-            return Err(Error::ChallengeNotOffered(Box::new(ChallengeNotOffered {
-                identifier: self.identifier(),
-                wanted: kind,
-                offered: self.offered(),
-            })));
-        };
         Challenge::new(
             self.account.clone(),
             self.url.clone(),
             self.identifier(),
-            challenge.clone(),
+            self.offer(&kind)?.clone(),
         )
+    }
+
+    /// The challenge of this type, as the CA sent it.
+    pub(crate) fn offer(&self, kind: &ChallengeType) -> Result<&protocol::Challenge, Error> {
+        let mut challenges = self.state.challenges.iter();
+        let challenge = challenges.find(|offered| offered.kind == *kind);
+        challenge.ok_or_else(|| {
+            Error::ChallengeNotOffered(Box::new(ChallengeNotOffered {
+                identifier: self.identifier(),
+                wanted: kind.clone(),
+                offered: self.offered(),
+            }))
+        })
     }
 
     /// Gives the authorization up (§7.5.2): the account then has to prove control anew, and an order
@@ -134,7 +135,7 @@ impl Authorization {
                 payload(&serde_json::json!({ "status": status }))?,
             )
         };
-        let error = match self.account.post(request).await {
+        let error = match self.account.post(&request).await {
             Ok(reply) => return Self::read(self.account.clone(), self.url.clone(), &reply),
             Err(error) => error,
         };
@@ -164,7 +165,7 @@ impl Authorization {
             identifier: self.identifier(),
             status: self.status().clone(),
             challenge_type: challenge.map(|challenge| challenge.kind.clone()),
-            problem: challenge.and_then(|challenge| challenge.error.clone()),
+            problem: challenge.and_then(|challenge| challenge.error.as_deref().cloned()),
             authorization: self.url.clone(),
         })
     }
@@ -176,12 +177,9 @@ impl Authorization {
 
     /// What the CA complains of while it still tries (RFC 8555 §8.2).
     pub(crate) fn complaint(&self) -> Option<Problem> {
-        let error = self
-            .state
-            .challenges
-            .iter()
-            .find_map(|challenge| challenge.error.clone())?;
-        Some(error.for_identifier(self.identifier()))
+        let mut challenges = self.state.challenges.iter();
+        let error = challenges.find_map(|challenge| challenge.error.as_deref())?;
+        Some(error.clone().for_identifier(self.identifier()))
     }
 }
 
@@ -242,15 +240,14 @@ impl AuthorizationBuilder {
 
         let mut request = NewAuthorization::new(identifier);
         request.subdomain_auth_allowed = self.subdomains;
-        let reply = self
-            .account
-            .post(SignedRequest {
-                repeat: true,
-                ..self
-                    .account
-                    .request(Operation::NewAuthorization, &url, payload(&request)?)
-            })
-            .await?;
+        let payload = payload(&request)?;
+        let request = SignedRequest {
+            repeat: true,
+            ..self
+                .account
+                .request(Operation::NewAuthorization, &url, payload)
+        };
+        let reply = self.account.post(&request).await?;
         let authorization = reply.location()?;
         Authorization::read(self.account, authorization, &reply)
     }

@@ -49,7 +49,7 @@ impl Order {
                 payload(&serde_json::json!({ "status": OrderStatus::Canceled }))?,
             )
         };
-        match self.account().post(request).await {
+        match self.account().post(&request).await {
             Ok(reply) => self.update(&reply).map(|_| ()),
             Err(error) => match self.refresh().await {
                 Ok(state) if state.status == OrderStatus::Canceled => Ok(()),

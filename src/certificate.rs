@@ -329,13 +329,12 @@ impl Client {
 }
 
 async fn request_chain(account: &Account, url: &Url) -> Result<Reply, Error> {
-    account
-        .post(SignedRequest {
-            accept: Some("application/pem-certificate-chain"),
-            repeat: true,
-            ..account.request(Operation::Certificate, url, Vec::new())
-        })
-        .await
+    let request = SignedRequest {
+        accept: Some("application/pem-certificate-chain"),
+        repeat: true,
+        ..account.request(Operation::Certificate, url, Vec::new())
+    };
+    account.post(&request).await
 }
 
 fn parse_chain(url: &Url, reply: &Reply) -> Result<CertificateChain, Error> {

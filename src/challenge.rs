@@ -108,30 +108,38 @@ impl Challenge {
         &self,
         response: &ChallengeResponse,
     ) -> Result<protocol::Challenge, Error> {
-        let payload = response.as_str().as_bytes().to_vec();
-        let request = SignedRequest {
-            repeat: true,
-            ..self
-                .account
-                .request(Operation::Challenge, self.url(), payload)
-        };
-        let error = match self.account.post(request).await {
-            Ok(reply) => return reply.json(),
-            Err(error) => error,
-        };
-        let begun = error.is(&ProblemType::Malformed) || error.is(&ProblemType::Conflict);
-        if !begun {
-            return Err(error);
-        }
-
-        let authorization =
-            Authorization::fetch(self.account.clone(), self.authorization.clone()).await?;
-        let challenges = &authorization.state().challenges;
-        challenges
-            .iter()
-            .find(|challenge| challenge.url == *self.url())
-            .filter(|challenge| challenge.status != ChallengeStatus::Pending)
-            .cloned()
-            .ok_or(error)
+        tell_ready(&self.account, &self.authorization, self.url(), response).await
     }
+}
+
+/// See [`Challenge::ready_with`].
+pub(crate) async fn tell_ready(
+    account: &Account,
+    authorization: &Url,
+    challenge: &Url,
+    response: &ChallengeResponse,
+) -> Result<protocol::Challenge, Error> {
+    let payload = response.as_str().as_bytes().to_vec();
+    let request = SignedRequest {
+        repeat: true,
+        ..account.request(Operation::Challenge, challenge, payload)
+    };
+    let error = match account.post(&request).await {
+        Ok(reply) => return reply.json(),
+        Err(error) => error,
+    };
+    let begun = error.is(&ProblemType::Malformed) || error.is(&ProblemType::Conflict);
+    if !begun {
+        return Err(error);
+    }
+
+    let fetching = Authorization::fetch(account.clone(), authorization.clone());
+    let authorization = Box::pin(fetching).await?;
+    let challenges = &authorization.state().challenges;
+    challenges
+        .iter()
+        .find(|told| told.url == *challenge)
+        .filter(|told| told.status != ChallengeStatus::Pending)
+        .cloned()
+        .ok_or(error)
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryFutureExt;
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::stream::{FuturesUnordered, TryStreamExt};
 
 use crate::account::{self, Account, AccountBuilder, AccountCredentials};
 use crate::error::{ConfigurationError, Error};
@@ -138,17 +138,25 @@ impl Client {
 
     /// Runs futures, so many side by side as the client allows. The results stand in the order of
     /// the futures; the first error ends all.
-    pub(crate) async fn side_by_side<T, F>(&self, futures: Vec<F>) -> Result<Vec<T>, Error>
+    pub(crate) async fn side_by_side<T, F>(&self, mut futures: Vec<F>) -> Result<Vec<T>, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let numbered = futures.into_iter().enumerate();
-        let numbered = numbered.map(|(index, future)| future.map_ok(move |value| (index, value)));
-        // Not `buffered`: there, a slow future at the front keeps others from being started.
-        let mut results: Vec<_> = stream::iter(numbered)
-            .buffer_unordered(self.shared.concurrency)
-            .try_collect()
-            .await?;
+        let mut results = Vec::with_capacity(futures.len());
+        let rest = futures.split_off(futures.len().min(self.shared.concurrency));
+        let mut numbers = 0..;
+        let mut number = |future: F| {
+            let index = numbers.next();
+            future.map_ok(move |value| (index, value))
+        };
+        // Not `buffered`: there, a slow future at the front keeps others from being started. Nor
+        // `buffer_unordered`, which keeps room for all futures until the last has ended.
+        let mut running: FuturesUnordered<_> = futures.into_iter().map(&mut number).collect();
+        let mut rest = rest.into_iter().map(number);
+        while let Some(result) = running.try_next().await? {
+            results.push(result);
+            running.extend(rest.next());
+        }
         results.sort_by_key(|(index, _)| *index);
         Ok(results.into_iter().map(|(_, value)| value).collect())
     }

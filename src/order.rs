@@ -190,7 +190,7 @@ impl Order {
             let request =
                 self.account()
                     .request(Operation::Finalize, &state.finalize, body.clone());
-            let error = match self.account().post(request).await {
+            let error = match self.account().post(&request).await {
                 Ok(reply) => return self.update(&reply).map(|_| ()),
                 Err(error) => error,
             };
@@ -282,7 +282,7 @@ impl Order {
             .account()
             .request(Operation::Order, self.url(), Vec::new());
         let request = SignedRequest { repeat, ..request };
-        let reply = self.account().post(request).await?;
+        let reply = self.account().post(&request).await?;
         Ok((self.update(&reply)?, reply))
     }
 

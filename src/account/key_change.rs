@@ -30,7 +30,7 @@ pub(super) async fn change_key(
         .sign(new_key.as_ref(), &url)
         .await?;
     let request = account.request(Operation::KeyChange, &url, payload(&inner)?);
-    let broken = match account.post(request).await {
+    let broken = match account.post(&request).await {
         Ok(_) => None,
         // §7.3.5: 409, and where the account is that has the key.
         Err(Error::Refused(refusal)) if refusal.status == 409 => {

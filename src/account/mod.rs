@@ -112,7 +112,7 @@ impl Account {
             repeat: true,
             ..self.request(Operation::DeactivateAccount, self.url(), payload(&request)?)
         };
-        let reply = match self.post(request).await {
+        let reply = match self.post(&request).await {
             Ok(reply) => reply,
             Err(error) => return self.settle_deactivation(error).await,
         };
@@ -252,11 +252,11 @@ impl Account {
 
     /// Reads a resource of the account (§6.3: POST-as-GET).
     pub(crate) async fn read(&self, operation: Operation, url: &Url) -> Result<Reply, Error> {
-        self.post(SignedRequest {
+        let request = SignedRequest {
             repeat: true,
             ..self.request(operation, url, Vec::new())
-        })
-        .await
+        };
+        self.post(&request).await
     }
 
     /// A request in the account's name, which is not sent anew unless that is set.
@@ -277,8 +277,11 @@ impl Account {
         }
     }
 
-    pub(crate) async fn post(&self, request: SignedRequest<'_>) -> Result<Reply, Error> {
-        self.client().session().post(&request).await
+    pub(crate) fn post<'a>(
+        &'a self,
+        request: &'a SignedRequest<'a>,
+    ) -> impl Future<Output = Result<Reply, Error>> + Send + 'a {
+        self.client().session().post(request)
     }
 }
 

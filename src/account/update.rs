@@ -61,7 +61,7 @@ impl AccountUpdate {
             repeat: true,
             ..account.request(Operation::UpdateAccount, account.url(), payload)
         };
-        let reply = account.post(request).await?;
+        let reply = account.post(&request).await?;
         Ok(account.keep(reply.json()?))
     }
 }

@@ -176,7 +176,7 @@ impl Attempts<'_> {
     async fn make(&self) -> Result<(Order, CleanUp), Error> {
         let flow = self.flow;
         if let Some(checkpoint) = &flow.resumed
-            && let Some(taken_up) = self.take_up(checkpoint).await?
+            && let Some(taken_up) = Box::pin(self.take_up(checkpoint)).await?
         {
             return Ok(taken_up);
         }
@@ -433,7 +433,7 @@ impl Attempts<'_> {
     /// Creates the order, perhaps without some of the identifiers.
     async fn create_order(&self, builder: &mut OrderBuilder) -> Result<Order, Error> {
         loop {
-            let error = match builder.clone().create().await {
+            let error = match builder.order().await {
                 Ok(order) => return Ok(order),
                 Err(error) => error,
             };

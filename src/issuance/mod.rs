@@ -46,7 +46,7 @@ impl Account {
     {
         Issuance {
             request: CertificateKey::generate().map_err(Error::from),
-            flow: Flow::new(self.clone(), self.new_order(identifiers)),
+            flow: Box::new(Flow::new(self.clone(), self.new_order(identifiers))),
         }
     }
 
@@ -76,7 +76,7 @@ impl Account {
                 _ => None,
             });
         Issuance {
-            flow: Flow::new(self.clone(), self.new_order(csr.identifiers())),
+            flow: Box::new(Flow::new(self.clone(), self.new_order(csr.identifiers()))),
             request: match other {
                 Some(fault) => Err(fault.into()),
                 None => Ok(csr),
@@ -133,7 +133,7 @@ impl Account {
                 Some(key) => CertificateKey::from_pkcs8_pem(key).map_err(Error::from),
                 None => Err(CheckpointFault::NoKey.into()),
             },
-            flow: Flow::resume(self.clone(), checkpoint),
+            flow: Box::new(Flow::resume(self.clone(), checkpoint)),
         }
     }
 
@@ -145,7 +145,7 @@ impl Account {
                 Ok(()) => Ok(csr),
                 Err(error) => Err(error.into()),
             },
-            flow: Flow::resume(self.clone(), checkpoint),
+            flow: Box::new(Flow::resume(self.clone(), checkpoint)),
         }
     }
 }
@@ -164,7 +164,7 @@ impl Account {
 #[must_use = "nothing happens before it is awaited"]
 pub struct Issuance<R = CertificateKey> {
     request: Result<R, Error>,
-    flow: Flow,
+    flow: Box<Flow>,
 }
 
 impl Issuance {

@@ -9,10 +9,10 @@ use super::event::Event;
 use super::flow::Attempts;
 use super::presented::Presented;
 use crate::authorization::Authorization;
-use crate::challenge::Challenge;
+use crate::challenge::tell_ready;
 use crate::error::{BoxError, Error, Operation, SolverFailure, SolverStep, ValidationFailure};
 use crate::order::Order;
-use crate::protocol::{AuthorizationStatus, ChallengeResponse, ChallengeStatus};
+use crate::protocol::{AuthorizationStatus, ChallengeResponse, ChallengeStatus, Url};
 use crate::session::Pace;
 use crate::solver::Presentation;
 
@@ -35,7 +35,7 @@ impl Proof<'_> {
     /// Solves the challenges, tells the CA, and returns when it is worth a look at how that went.
     pub(super) async fn give(&self) -> Result<Instant, Error> {
         let mut fresh = self.tasks(self.order.authorizations().await?)?;
-        let mut prepared = Vec::new();
+        let mut ready = Vec::new();
         // Each round rules out a solver or a type, so there are only so many. The CA has heard of
         // nothing yet, so another of the same authorization's challenges can be taken.
         while !fresh.is_empty() {
@@ -44,18 +44,19 @@ impl Proof<'_> {
                 if step == SolverStep::Present {
                     self.keep(&tasks).await?;
                 }
-                let mut done = Vec::new();
-                for outcome in self.take_step(tasks, step).await? {
-                    match outcome {
-                        Outcome::Done(task) => done.push(task),
-                        Outcome::Replaced(task) => fresh.push(task),
+                let failures = self.take_step(&mut tasks, step).await?;
+                let mut done = Vec::with_capacity(tasks.len());
+                for (task, failure) in tasks.into_iter().zip(failures) {
+                    match failure {
+                        Some(source) => fresh.push(self.replace(task, step, source)?),
+                        None => done.push(task),
                     }
                 }
                 tasks = done;
             }
-            prepared.extend(tasks);
+            ready.extend(tasks.into_iter().map(Ready::from));
         }
-        self.tell_ready(&prepared).await
+        self.tell_ready(&ready).await
     }
 
     /// A task for each authorization that is not valid yet. Of one that is dead, no challenge can be
@@ -99,10 +100,9 @@ impl Proof<'_> {
 
     fn task(&self, authorization: Authorization, candidate: Candidate) -> Result<Task, Error> {
         let account = self.order.account();
-        let challenge = authorization.challenge(candidate.kind.clone())?;
         let presentation = Presentation::new(
             authorization.identifier(),
-            challenge.state().clone(),
+            authorization.offer(&candidate.kind)?.clone(),
             account.url().clone(),
             account.thumbprint(),
         )
@@ -113,7 +113,6 @@ impl Proof<'_> {
         Ok(Task {
             authorization,
             candidate,
-            challenge,
             presentation: Arc::new(presentation),
             response: ChallengeResponse::empty(),
         })
@@ -136,8 +135,17 @@ impl Proof<'_> {
         }
     }
 
-    async fn take_step(&self, tasks: Vec<Task>, step: SolverStep) -> Result<Vec<Outcome>, Error> {
-        let futures: Vec<_> = tasks.into_iter().map(|task| self.run(task, step)).collect();
+    /// Has the solvers take a step. For each task in which that failed, the result says why.
+    async fn take_step(
+        &self,
+        tasks: &mut [Task],
+        step: SolverStep,
+    ) -> Result<Vec<Option<BoxError>>, Error> {
+        let futures = tasks.iter_mut().map(async |task| {
+            let result = self.run(task, step).await;
+            Ok(result.err())
+        });
+        let futures: Vec<_> = futures.collect();
         match step {
             // Mere waiting, so that all of it takes as long as the slowest.
             SolverStep::Wait => try_join_all(futures).await,
@@ -145,10 +153,10 @@ impl Proof<'_> {
         }
     }
 
-    async fn run(&self, mut task: Task, step: SolverStep) -> Result<Outcome, Error> {
+    async fn run(&self, task: &mut Task, step: SolverStep) -> Result<(), BoxError> {
         let presentation = &task.presentation;
         let solver = &task.candidate.solver;
-        let result = match step {
+        match step {
             SolverStep::Check => {
                 let identifier = presentation.identifier();
                 self.attempts.check(identifier, &task.candidate).await
@@ -156,27 +164,17 @@ impl Proof<'_> {
             SolverStep::Present => {
                 // From here on it is taken away again, also where presenting it fails halfway.
                 self.presented.add(solver.clone(), presentation.clone());
-                solver.present(presentation).await
+                solver.present(presentation).await?;
+                self.attempts.emit(&Event::Presented { presentation });
+                Ok(())
             }
             SolverStep::Wait => solver.wait(presentation).await,
-            SolverStep::Response => match solver.response(presentation).await {
-                Ok(response) => {
-                    task.response = response;
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            },
+            SolverStep::Response => {
+                task.response = solver.response(presentation).await?;
+                Ok(())
+            }
             SolverStep::CleanUp => Ok(()),
-        };
-        if let Err(source) = result {
-            return self.replace(task, step, source).map(Outcome::Replaced);
         }
-        if step == SolverStep::Present {
-            self.attempts.emit(&Event::Presented {
-                presentation: &task.presentation,
-            });
-        }
-        Ok(Outcome::Done(task))
     }
 
     /// Another solver for the same authorization.
@@ -198,37 +196,51 @@ impl Proof<'_> {
         }
     }
 
-    async fn tell_ready(&self, tasks: &[Task]) -> Result<Instant, Error> {
-        let requests = tasks.iter().map(|task| async move {
+    /// Tells the CA, and returns when it is worth a look at how validation went.
+    async fn tell_ready(&self, challenges: &[Ready]) -> Result<Instant, Error> {
+        let account = self.order.account();
+        let requests = challenges.iter().map(async |ready| {
             let sent = Instant::now();
-            let challenge = task.challenge.ready_with(&task.response).await?;
-            self.attempts.emit(&Event::ChallengeReady {
-                presentation: &task.presentation,
-            });
+            let Ready {
+                authorization,
+                presentation,
+                response,
+            } = ready;
+            let challenge = &presentation.challenge().url;
+            let told = tell_ready(account, authorization, challenge, response).await?;
+            self.attempts.emit(&Event::ChallengeReady { presentation });
             // Some CAs validate before they answer.
-            Ok(match challenge.status {
+            Ok(match told.status {
                 ChallengeStatus::Valid => sent,
                 _ => sent + Pace::VALIDATING,
             })
         });
-        let client = self.order.account().client();
-        let looks = client.side_by_side(requests.collect()).await?;
+        let looks = account.client().side_by_side(requests.collect()).await?;
         Ok(looks.into_iter().max().unwrap_or_else(Instant::now))
     }
 }
 
-/// A challenge, and the solver for it.
+/// A challenge to solve, and the solver for it.
 struct Task {
     authorization: Authorization,
     candidate: Candidate,
-    challenge: Challenge,
     presentation: Arc<Presentation>,
     response: ChallengeResponse,
 }
 
-/// What became of a task in a step.
-enum Outcome {
-    Done(Task),
-    /// The solver failed, and this takes its place.
-    Replaced(Task),
+/// A challenge that is solved. The authorization with all its challenges is of no use any more.
+struct Ready {
+    authorization: Url,
+    presentation: Arc<Presentation>,
+    response: ChallengeResponse,
+}
+
+impl From<Task> for Ready {
+    fn from(task: Task) -> Self {
+        Self {
+            authorization: task.authorization.url().clone(),
+            presentation: task.presentation,
+            response: task.response,
+        }
+    }
 }

@@ -34,7 +34,7 @@ impl KeyAuthorization {
     }
 
     pub(crate) fn compose(token: &str, thumbprint: &str) -> Self {
-        Self(format!("{token}.{thumbprint}"))
+        Self([token, ".", thumbprint].concat())
     }
 }
 

@@ -166,6 +166,11 @@ impl OrderBuilder {
     /// The order may be one that the account has already, and in any state: look at its
     /// [`status`](Order::status) before going on.
     pub async fn create(self) -> Result<Order, Error> {
+        self.order().await
+    }
+
+    /// See [`create`](Self::create).
+    pub(crate) async fn order(&self) -> Result<Order, Error> {
         let session = self.account.client().session();
         let url = session.resource(Resource::NewOrder).await?;
         let directory = session.directory().await?;
@@ -214,7 +219,7 @@ impl OrderBuilder {
                 "the CA took another profile than the one asked for",
             );
         }
-        Ok(Order::new(self.account, order, state, replacement))
+        Ok(Order::new(self.account.clone(), order, state, replacement))
     }
 
     fn check_extensions(&self, meta: &Meta) -> Result<(), Error> {
@@ -292,13 +297,20 @@ impl OrderBuilder {
         Ok(profiles)
     }
 
+    async fn send(&self, url: &Url, request: &NewOrder) -> Result<(Reply, Replacement), Error> {
+        match request.replaces {
+            Some(_) => Box::pin(self.send_replacing(url, request)).await,
+            None => Ok((self.post(url, request, true).await?, Replacement::NotAsked)),
+        }
+    }
+
     /// Sends the request, and once more without `replaces` where that may be why it was refused: for
     /// good, or because an order whose reply was lost has replaced the certificate.
-    async fn send(&self, url: &Url, request: &NewOrder) -> Result<(Reply, Replacement), Error> {
-        if request.replaces.is_none() {
-            let reply = self.post(url, request, true).await?;
-            return Ok((reply, Replacement::NotAsked));
-        }
+    async fn send_replacing(
+        &self,
+        url: &Url,
+        request: &NewOrder,
+    ) -> Result<(Reply, Replacement), Error> {
         let mut retries = self.account.client().session().retries();
         let mut result = self.post(url, request, false).await;
         if let Err(error) = &result
@@ -334,7 +346,7 @@ impl OrderBuilder {
                 .account
                 .request(Operation::NewOrder, url, payload(request)?)
         };
-        self.account.post(request).await
+        self.account.post(&request).await
     }
 }
 

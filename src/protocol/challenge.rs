@@ -32,7 +32,7 @@ pub struct Challenge {
 
     /// Why validation failed. May be there while the CA tries again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<Problem>,
+    pub error: Option<Box<Problem>>,
 
     /// The token, unchecked, of those types that have one; see [`token`](Self::token).
     #[serde(rename = "token", default, skip_serializing_if = "Option::is_none")]

@@ -31,6 +31,9 @@ pub(super) const TOLD_URLS: usize = 8;
 /// The other hosts than the directory's that are remembered, so that each is warned of once.
 pub(super) const OTHER_HOSTS: usize = 16;
 
-/// How many signed requests of one session are under way at once, whatever the number of orders: as
-/// many as any server of HTTP/2 should take on a connection (RFC 9113 §6.5.2).
-pub(super) const UNDER_WAY: usize = 100;
+/// How many signed requests of one session are under way at once, whatever the number of orders.
+///
+/// Every server of HTTP/2 should take as many on one connection (RFC 9113 §6.5.2 has 100), and each
+/// of them takes some 10 KiB of memory. Let's Encrypt takes 250 requests a second from one address,
+/// so it is more than enough where a reply takes less than a quarter of a second.
+pub(super) const UNDER_WAY: usize = 64;

@@ -89,15 +89,20 @@ impl Session {
             .as_ref()
             .filter(|cached| now < cached.fresh_until)
             .map(|cached| cached.directory.clone());
-        if let Some(directory) = cached {
-            return Ok(directory);
+        match cached {
+            Some(directory) => Ok(directory),
+            // Rare, and larger than most of what waits for a directory.
+            None => Box::pin(self.fetch_directory()).await,
         }
+    }
 
+    async fn fetch_directory(&self) -> Result<Arc<Directory>, Error> {
+        let asked = Instant::now();
         let reply = self.get(Operation::Directory, self.directory_url()).await?;
         let directory = Arc::new(self.read_directory(&reply)?);
         *lock(&self.shared.directory) = Some(CachedDirectory {
             directory: directory.clone(),
-            fresh_until: now + freshness::lifetime(reply.headers()),
+            fresh_until: asked + freshness::lifetime(reply.headers()),
         });
         Ok(directory)
     }
@@ -165,22 +170,16 @@ impl Session {
         loop {
             // What waits for its turn has no nonce yet, and no memory for a request.
             let turn = self.shared.turns.acquire().await;
-            let retries = retries.get_or_insert_with(|| self.retries());
-            // In a box, which is there only while the request is under way. All else waits for this
+            // In boxes, which are there only while the request is under way. All else waits for this
             // somewhere within, and would be as large, also before it has begun: a hundred names times.
+            let retries = retries.get_or_insert_with(|| Box::new(self.retries()));
             let result = Box::pin(self.post_once(request, retries)).await;
             drop(turn);
-            let error = match result {
+            let pause = match result {
                 Ok(reply) => return Ok(reply),
-                Err(error) => error,
+                Err(error) => pause_after(error, retries, request.repeat)?,
             };
-            match retries.pause(&error) {
-                Some(pause) if request.repeat => {
-                    debug!(%error, ?pause, "sending the request again");
-                    sleep(pause).await;
-                }
-                _ => return Err(error),
-            }
+            Box::pin(sleep(pause)).await;
         }
     }
 
@@ -207,19 +206,8 @@ impl Session {
             .await?;
             let body = serde_json::to_vec(&jws)
                 .map_err(|error| crate::jose::SigningError::new(error.into()))?;
-            self.check_target(request.operation, request.url)?;
-            let mut http = self.request(Method::POST, request.url)?;
-            http.headers_mut().insert(
-                CONTENT_TYPE,
-                HeaderValue::from_static("application/jose+json"),
-            );
-            if let Some(accept) = request.accept {
-                http.headers_mut()
-                    .insert(ACCEPT, HeaderValue::from_static(accept));
-            }
-            let reply = self
-                .exchange(request.operation, request.url, http.map(|()| body.into()))
-                .await?;
+            let http = self.signed_request(request, body)?;
+            let reply = self.exchange(request.operation, request.url, http).await?;
             let fresh = Nonce::from_headers(reply.headers());
 
             let error = match reply.accept() {
@@ -300,18 +288,28 @@ impl Session {
                 .exchange(operation, url, http)
                 .await
                 .and_then(Reply::accept);
-            let error = match result {
+            let pause = match result {
                 Ok(reply) => return Ok(reply),
-                Err(error) => error,
+                Err(error) => pause_after(error, &mut retries, true)?,
             };
-            match retries.pause(&error) {
-                Some(pause) => {
-                    debug!(%error, ?pause, "sending the request again");
-                    sleep(pause).await;
-                }
-                _ => return Err(error),
-            }
+            sleep(pause).await;
         }
+    }
+
+    fn signed_request(
+        &self,
+        request: &SignedRequest<'_>,
+        body: Vec<u8>,
+    ) -> Result<Request<Bytes>, Error> {
+        self.check_target(request.operation, request.url)?;
+        let mut http = self.request(Method::POST, request.url)?;
+        let headers = http.headers_mut();
+        let jose = HeaderValue::from_static("application/jose+json");
+        headers.insert(CONTENT_TYPE, jose);
+        if let Some(accept) = request.accept {
+            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        }
+        Ok(http.map(|()| body.into()))
     }
 
     fn request(&self, method: Method, url: &Url) -> Result<Request<()>, Error> {
@@ -324,29 +322,28 @@ impl Session {
         Ok(request)
     }
 
-    async fn exchange(
-        &self,
+    // Not an `async fn`, which would hold the request besides the transport that took it.
+    fn exchange<'a>(
+        &'a self,
         operation: Operation,
-        url: &Url,
+        url: &'a Url,
         request: Request<Bytes>,
-    ) -> Result<Reply, Error> {
+    ) -> impl Future<Output = Result<Reply, Error>> + Send + 'a {
         let method = request.method().clone();
-        let response = self
-            .shared
-            .transport
-            .send(request)
-            .await
-            .map_err(|source| {
+        let sending = self.shared.transport.send(request);
+        async move {
+            let response = sending.await.map_err(|source| {
                 debug!(%method, %url, error = %source, "no reply");
                 Error::Network(Box::new(NetworkFault::new(operation, url, source)))
             })?;
-        debug!(%method, %url, status = response.status().as_u16(), "reply");
-        // The transport has a limit of its own; this one holds with any.
-        if response.body().len() > limits::BODY {
-            let fault = ReplyFault::TooLarge(limits::BODY);
-            return Err(Error::reply(operation, url, fault));
+            debug!(%method, %url, status = response.status().as_u16(), "reply");
+            // The transport has a limit of its own; this one holds with any.
+            if response.body().len() > limits::BODY {
+                let fault = ReplyFault::TooLarge(limits::BODY);
+                return Err(Error::reply(operation, url, fault));
+            }
+            Ok(Reply::new(operation, url.clone(), response))
         }
-        Ok(Reply::new(operation, url.clone(), response))
     }
 
     /// Whether a request may go to this URL.
@@ -513,6 +510,17 @@ enum Kind {
 }
 
 /// A poisoned lock is no reason to fail: nothing that these guard is ever left half changed.
+/// How long to pause before a request that failed is sent again; the error where it is not.
+fn pause_after(error: Error, retries: &mut Retries, repeat: bool) -> Result<Duration, Error> {
+    match retries.pause(&error) {
+        Some(pause) if repeat => {
+            debug!(%error, ?pause, "sending the request again");
+            Ok(pause)
+        }
+        _ => Err(error),
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

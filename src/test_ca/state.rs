@@ -108,7 +108,7 @@ impl State {
             }
             Err(problem) => {
                 stored.object.status = ChallengeStatus::Invalid;
-                stored.object.error = Some(problem);
+                stored.object.error = Some(Box::new(problem));
                 AuthorizationStatus::Invalid
             }
         };

@@ -6,15 +6,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use std::{fmt, io};
 
-use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::header::HOST;
 use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Body;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
@@ -55,43 +55,53 @@ impl HyperTransport {
     }
 }
 
-#[async_trait]
 impl Transport for HyperTransport {
-    async fn send(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, TransportError> {
+    // As `async_trait` would have it, but without the request, which it would hold twice besides
+    // hyper.
+    fn send<'a, 'b>(
+        &'a self,
+        mut request: Request<Bytes>,
+    ) -> BoxFuture<'b, Result<Response<Bytes>, TransportError>>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
         if let Some(host) = host_with_own_port(request.uri()) {
             request.headers_mut().insert(HOST, host);
         }
         let limit = request.extensions().get();
         let limit = limit.map_or(self.response_limit, |&ResponseLimit(octets)| octets);
-        let exchange = async {
-            let response = self
-                .client
-                .request(request.map(Full::new))
+        let responding = self.client.request(request.map(Full::new));
+        Box::pin(async move {
+            timeout(self.request_timeout, receive(responding, limit))
                 .await
-                .map_err(|error| {
-                    let fault = match error.is_connect() {
-                        true if is_untrusted(&error) => TransportFault::Untrusted,
-                        true => TransportFault::Connect,
-                        false if is_header_too_large(&error) => TransportFault::HeaderTooLarge,
-                        false => TransportFault::Interrupted,
-                    };
-                    TransportError::new(fault, error)
-                })?;
-            let (parts, body) = response.into_parts();
-            if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
-                return Err(TransportFault::TooLarge(limit).into());
-            }
-            match Limited::new(body, limit).collect().await {
-                Ok(body) => Ok(Response::from_parts(parts, body.to_bytes())),
-                Err(error) if error.is::<LengthLimitError>() => {
-                    Err(TransportFault::TooLarge(limit).into())
-                }
-                Err(error) => Err(TransportError::new(TransportFault::Interrupted, error)),
-            }
+                .unwrap_or_else(|_| Err(TransportFault::Timeout(self.request_timeout).into()))
+        })
+    }
+}
+
+/// Receives a response, whole, whose body may have so many octets.
+async fn receive(
+    responding: ResponseFuture,
+    limit: usize,
+) -> Result<Response<Bytes>, TransportError> {
+    let response = responding.await.map_err(|error| {
+        let fault = match error.is_connect() {
+            true if is_untrusted(&error) => TransportFault::Untrusted,
+            true => TransportFault::Connect,
+            false if is_header_too_large(&error) => TransportFault::HeaderTooLarge,
+            false => TransportFault::Interrupted,
         };
-        timeout(self.request_timeout, exchange)
-            .await
-            .unwrap_or_else(|_| Err(TransportFault::Timeout(self.request_timeout).into()))
+        TransportError::new(fault, error)
+    })?;
+    let (parts, body) = response.into_parts();
+    if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
+        return Err(TransportFault::TooLarge(limit).into());
+    }
+    match Limited::new(body, limit).collect().await {
+        Ok(body) => Ok(Response::from_parts(parts, body.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => Err(TransportFault::TooLarge(limit).into()),
+        Err(error) => Err(TransportError::new(TransportFault::Interrupted, error)),
     }
 }
 
