@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::time::sleep;
@@ -17,7 +18,8 @@ use crate::session::{Reply, SignedRequest};
 #[must_use = "nothing is sent before `create`"]
 pub struct OrderBuilder {
     account: Account,
-    identifiers: Result<Identifiers, InvalidIdentifier>,
+    /// Shared by an issuance's orders.
+    identifiers: Result<Arc<Identifiers>, InvalidIdentifier>,
     ancestors: Vec<Result<DnsName, InvalidIdentifier>>,
     profiles: Vec<String>,
     or_default_profile: bool,
@@ -31,7 +33,7 @@ impl OrderBuilder {
     ) -> Self {
         Self {
             account,
-            identifiers,
+            identifiers: identifiers.map(Arc::new),
             ancestors: Vec::new(),
             profiles: Vec::new(),
             or_default_profile: false,
@@ -137,7 +139,10 @@ impl OrderBuilder {
 
     /// The identifiers, as they will be sent.
     pub(crate) fn identifiers(&self) -> Result<&[Identifier], InvalidIdentifier> {
-        self.identifiers.as_deref().map_err(Clone::clone)
+        match &self.identifiers {
+            Ok(identifiers) => Ok(identifiers),
+            Err(invalid) => Err(invalid.clone()),
+        }
     }
 
     /// What an issuance can ask for beside the identifiers.
@@ -153,7 +158,7 @@ impl OrderBuilder {
     pub(crate) fn without(&mut self, unwanted: &[Identifier]) -> Result<(), InvalidIdentifier> {
         let identifiers = self.identifiers()?.iter();
         let left = identifiers.filter(|identifier| !unwanted.contains(identifier));
-        self.identifiers = Ok(Identifiers::collect(left)?);
+        self.identifiers = Ok(Arc::new(Identifiers::collect(left)?));
         Ok(())
     }
 

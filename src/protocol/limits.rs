@@ -70,7 +70,11 @@ impl<'de, T: Deserialize<'de>, const LIMIT: usize, const CUT: bool> Visitor<'de>
         while list.len() < LIMIT {
             match elements.next_element()? {
                 Some(element) => list.push(element),
-                None => return Ok(Bounded(list)),
+                None => {
+                    // Most lists have few elements, and are kept for as long as an order takes.
+                    list.shrink_to_fit();
+                    return Ok(Bounded(list));
+                }
             }
         }
         while elements.next_element::<IgnoredAny>()?.is_some() {

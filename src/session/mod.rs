@@ -168,16 +168,17 @@ impl Session {
     pub async fn post(&self, request: &SignedRequest<'_>) -> Result<Reply, Error> {
         let mut retries = None;
         loop {
-            // What waits for its turn has no nonce yet, and no memory for a request.
-            let turn = self.shared.turns.acquire().await;
-            // In boxes, which are there only while the request is under way. All else waits for this
-            // somewhere within, and would be as large, also before it has begun: a hundred names times.
-            let retries = retries.get_or_insert_with(|| Box::new(self.retries()));
-            let result = Box::pin(self.post_once(request, retries)).await;
-            drop(turn);
-            let pause = match result {
-                Ok(reply) => return Ok(reply),
-                Err(error) => pause_after(error, retries, request.repeat)?,
+            let pause = {
+                // What waits for its turn has no nonce yet, and no memory for a request.
+                let _turn = self.shared.turns.acquire().await;
+                // In boxes, which are there only while the request is under way. All else waits for
+                // this somewhere within, and would be as large, also before it has begun: a hundred
+                // names times.
+                let retries = retries.get_or_insert_with(|| Box::new(self.retries()));
+                match Box::pin(self.post_once(request, retries)).await {
+                    Ok(reply) => return Ok(reply),
+                    Err(error) => pause_after(error, retries, request.repeat)?,
+                }
             };
             Box::pin(sleep(pause)).await;
         }
