@@ -184,12 +184,12 @@ impl Order {
         let body = payload(&Finalize {
             csr: csr.der().as_ref().into(),
         })?;
+        let state = self.state();
+        let request = self
+            .account()
+            .request(Operation::Finalize, &state.finalize, body);
         let mut retries = self.account().client().session().retries();
         loop {
-            let state = self.state();
-            let request =
-                self.account()
-                    .request(Operation::Finalize, &state.finalize, body.clone());
             let error = match self.account().post(&request).await {
                 Ok(reply) => return self.update(&reply).map(|_| ()),
                 Err(error) => error,

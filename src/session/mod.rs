@@ -31,7 +31,7 @@ pub(crate) use self::pace::Pace;
 pub use self::reply::Reply;
 pub(crate) use self::retries::{Failure, Retries};
 use crate::error::{ConfigurationError, Error, NetworkFault, Operation, ReplyFault};
-use crate::jose::{Jws, KeyReference, Signer};
+use crate::jose::{Jws, KeyReference, Signer, SigningError};
 use crate::protocol::{Directory, ProblemType, Resource, Url};
 use crate::transport::{ResponseLimit, Transport};
 
@@ -197,17 +197,14 @@ impl Session {
         let mut nonce = self.nonce().await?;
         let mut refused = 0;
         loop {
-            let jws = Jws::sign(
+            let signing = Jws::sign(
                 request.signer,
                 request.key,
                 Some(nonce.as_str()),
                 request.url,
                 &request.payload,
-            )
-            .await?;
-            let body = serde_json::to_vec(&jws)
-                .map_err(|error| crate::jose::SigningError::new(error.into()))?;
-            let http = self.signed_request(request, body)?;
+            );
+            let http = self.signed_request(request, &signing.await?)?;
             let reply = self.exchange(request.operation, request.url, http).await?;
             let fresh = Nonce::from_headers(reply.headers());
 
@@ -300,9 +297,10 @@ impl Session {
     fn signed_request(
         &self,
         request: &SignedRequest<'_>,
-        body: Vec<u8>,
+        jws: &Jws,
     ) -> Result<Request<Bytes>, Error> {
         self.check_target(request.operation, request.url)?;
+        let body = serde_json::to_vec(jws).map_err(|error| SigningError::new(error.into()))?;
         let mut http = self.request(Method::POST, request.url)?;
         let headers = http.headers_mut();
         let jose = HeaderValue::from_static("application/jose+json");
