@@ -109,6 +109,9 @@ fn locks_that_can_be_held_while_waiting_are_few() {
         // Turns: a session has so many signed requests under way at most. Each turn ends with the
         // transport's timeout, and with its future.
         "src/session/mod.rs",
+        // Turns to ask for a nonce, and the nonces themselves. Nobody waits for them without end, so one
+        // that is held by a future that is not polled does no harm.
+        "src/session/nonces.rs",
         // Held while a server's tasks are aborted and joined, by whoever shuts it down.
         "src/solver/listeners.rs",
         // Held while a file is written or deleted: who comes next has to see the outcome.

@@ -19,7 +19,7 @@ use crate::error::{
 };
 use crate::order::{Order, OrderBuilder, Replacement};
 use crate::protocol::{Identifier, OrderStatus, Problem, ProblemType, Url};
-use crate::session::Pace;
+use crate::session::{NoncesAhead, Pace};
 use crate::solver::{AccountContext, ChallengeSolver, Leftover};
 use crate::x509::{CertificateKey, ChainChoice, Csr};
 
@@ -108,8 +108,9 @@ impl Flow {
             record: Record::new(store, &self.account, &self.order, key),
             deadline,
             history: Mutex::default(),
+            nonces: NoncesAhead::new(self.account.client().session()),
         };
-        let result = attempts.make().await;
+        let result = attempts.nonces.beside(Box::pin(attempts.make())).await;
         let history = attempts.history.into_inner();
         let history = history.unwrap_or_else(PoisonError::into_inner);
         match result {
@@ -167,6 +168,7 @@ pub(super) struct Attempts<'a> {
     pub(super) record: Record,
     deadline: Instant,
     history: Mutex<History>,
+    nonces: NoncesAhead,
 }
 
 impl Attempts<'_> {
@@ -433,7 +435,13 @@ impl Attempts<'_> {
     /// Creates the order, perhaps without some of the identifiers.
     async fn create_order(&self, builder: &mut OrderBuilder) -> Result<Order, Error> {
         loop {
-            let error = match builder.clone().create().await {
+            // One nonce for each authorization that will be asked for at once; newOrder brings another.
+            let side_by_side = self.flow.account.client().concurrency();
+            let requests = builder.identifiers()?.len().min(side_by_side);
+            self.nonces.want(requests.saturating_sub(1));
+            let result = builder.clone().create().await;
+            self.nonces.want(0);
+            let error = match result {
                 Ok(order) => return Ok(order),
                 Err(error) => error,
             };

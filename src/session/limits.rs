@@ -34,3 +34,12 @@ pub(super) const OTHER_HOSTS: usize = 16;
 /// How many signed requests of one session are under way at once, whatever the number of orders: as
 /// many as any server of HTTP/2 should take on a connection (RFC 9113 §6.5.2).
 pub(super) const UNDER_WAY: usize = 100;
+
+/// How many nonces of one session are asked for at once, for requests that find none. Let's Encrypt
+/// takes ten at once from one address, and 20 a second; and each request brings the next one's nonce.
+pub(super) const NEW_NONCES: usize = 8;
+
+/// How long a request waits for a nonce of others, or for its turn to ask. It is far more than where
+/// the CA answers; so one that does not, and a future that holds a turn and is not polled, keep nobody
+/// from asking beyond that bound.
+pub(super) const NONCE_PATIENCE: Duration = Duration::from_secs(10);

@@ -58,21 +58,30 @@ impl NoncePool {
     /// CAs keep a nonce for an hour or longer; one refused costs a round trip, as a new one does.
     const MAX_AGE: Duration = Duration::from_secs(30 * 60);
 
-    pub(super) fn put(&mut self, nonce: Nonce, now: Instant) {
-        if self.nonces.len() == Self::CAPACITY {
+    /// Whether there is one more than before.
+    pub(super) fn put(&mut self, nonce: Nonce, now: Instant) -> bool {
+        let is_full = self.nonces.len() == Self::CAPACITY;
+        if is_full {
             self.nonces.pop_front();
         }
         self.nonces.push_back((nonce, now));
+        !is_full
     }
 
+    /// Takes one out, and returns it unless it is too old; all others are older still then.
     pub(super) fn take(&mut self, now: Instant) -> Option<Nonce> {
         let (nonce, since) = self.nonces.pop_back()?;
-        if now.saturating_duration_since(since) <= Self::MAX_AGE {
-            return Some(nonce);
-        }
-        // All others are older still.
-        self.nonces.clear();
-        None
+        Self::is_usable(since, now).then_some(nonce)
+    }
+
+    /// How many are not too old.
+    pub(super) fn usable(&self, now: Instant) -> usize {
+        let too_old = |(_, since): &(Nonce, Instant)| !Self::is_usable(*since, now);
+        self.nonces.len() - self.nonces.partition_point(too_old)
+    }
+
+    fn is_usable(since: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(since) <= Self::MAX_AGE
     }
 }
 
@@ -108,8 +117,9 @@ mod tests {
         let mut pool = NoncePool::default();
         let start = Instant::now();
         for number in 0..NoncePool::CAPACITY + 10 {
-            pool.put(nonce(number), start);
+            assert_eq!(pool.put(nonce(number), start), number < NoncePool::CAPACITY);
         }
+        assert_eq!(pool.usable(start), NoncePool::CAPACITY);
         for number in (10..NoncePool::CAPACITY + 10).rev() {
             assert_eq!(pool.take(start), Some(nonce(number)));
         }
@@ -118,8 +128,10 @@ mod tests {
         pool.put(nonce(1), start);
         pool.put(nonce(2), start + NoncePool::MAX_AGE);
         let later = start + NoncePool::MAX_AGE + Duration::from_secs(1);
+        assert_eq!(pool.usable(later), 1);
         assert_eq!(pool.take(later), Some(nonce(2)));
+        assert_eq!(pool.usable(later), 0);
         assert_eq!(pool.take(later), None);
-        assert_eq!(pool.take(start), None);
+        assert_eq!(pool.take(start), None, "one too old is gone");
     }
 }
