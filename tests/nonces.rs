@@ -220,8 +220,9 @@ async fn a_request_can_be_dropped_at_every_poll() {
                 assert!(before.iter().chain(&after).all(Result::is_ok), "{context}");
                 let nonces = ca.nonces();
                 assert!(nonces.asked_at_once <= AT_ONCE, "{context}");
-                // As many as without it, but for one that was asked for in vain.
-                assert!(nonces.asked <= 24 + 1, "{context}: {}", nonces.asked);
+                // Three times 8, and some more where a turn is there sooner than a reply of the same
+                // moment.
+                assert!(nonces.asked <= 4 * AT_ONCE, "{context}: {}", nonces.asked);
                 assert_whole(&ca, &account, &context).await;
                 if ended {
                     break;
