@@ -132,6 +132,10 @@ impl Client {
         }
     }
 
+    pub(crate) fn concurrency(&self) -> usize {
+        self.shared.concurrency
+    }
+
     pub(crate) fn wait_timeout(&self) -> Duration {
         self.shared.wait_timeout
     }

@@ -109,6 +109,8 @@ fn locks_that_can_be_held_while_waiting_are_few() {
         // Turns: a session has so many signed requests under way at most. Each turn ends with the
         // transport's timeout, and with its future.
         "src/session/mod.rs",
+        // The nonces that there are; they are fetched in tasks, and not by those who wait for them.
+        "src/session/nonces.rs",
         // Held while a server's tasks are aborted and joined, by whoever shuts it down.
         "src/solver/listeners.rs",
         // Held while a file is written or deleted: who comes next has to see the outcome.

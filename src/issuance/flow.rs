@@ -433,6 +433,7 @@ impl Attempts<'_> {
     /// Creates the order, perhaps without some of the identifiers.
     async fn create_order(&self, builder: &mut OrderBuilder) -> Result<Order, Error> {
         loop {
+            self.prepare_nonces(builder).await?;
             let error = match builder.order().await {
                 Ok(order) => return Ok(order),
                 Err(error) => error,
@@ -461,6 +462,14 @@ impl Attempts<'_> {
                 .collect();
             builder.without(&unwanted)?;
         }
+    }
+
+    /// Has nonces come for the authorizations while newOrder is under way, one for each of those that
+    /// will be fetched at once.
+    async fn prepare_nonces(&self, builder: &OrderBuilder) -> Result<(), Error> {
+        let client = self.flow.account.client();
+        let requests = builder.identifiers()?.len().min(client.concurrency());
+        client.session().prepare_nonces(requests).await
     }
 
     async fn validate(&self, order: &Order, presented: &Presented) -> Result<(), Error> {

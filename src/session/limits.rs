@@ -37,3 +37,7 @@ pub(super) const OTHER_HOSTS: usize = 16;
 /// of them takes some 10 KiB of memory. Let's Encrypt takes 250 requests a second from one address,
 /// so it is more than enough where a reply takes less than a quarter of a second.
 pub(super) const UNDER_WAY: usize = 64;
+
+/// How many nonces of one session are asked for at once. Let's Encrypt takes ten such requests at
+/// once from one address, and 20 a second; and each request brings the next one's nonce.
+pub(super) const NEW_NONCES: usize = 10;

@@ -8,6 +8,7 @@ mod freshness;
 mod limits;
 mod link;
 mod nonce;
+mod nonces;
 mod pace;
 mod reply;
 mod retries;
@@ -26,7 +27,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
-use self::nonce::{Nonce, NoncePool};
+use self::nonce::Nonce;
+use self::nonces::Nonces;
 pub(crate) use self::pace::Pace;
 pub use self::reply::Reply;
 pub(crate) use self::retries::{Failure, Retries};
@@ -48,7 +50,7 @@ struct Shared {
     directory_url: Url,
     options: SessionOptions,
     directory: Mutex<Option<CachedDirectory>>,
-    nonces: Mutex<NoncePool>,
+    nonces: Nonces,
     other_hosts: Mutex<BTreeSet<String>>,
     /// For signed requests; never closed.
     turns: Semaphore,
@@ -68,7 +70,7 @@ impl Session {
                 directory_url,
                 options,
                 directory: Mutex::default(),
-                nonces: Mutex::default(),
+                nonces: Nonces::new(),
                 other_hosts: Mutex::default(),
                 turns: Semaphore::new(limits::UNDER_WAY),
             }),
@@ -229,39 +231,12 @@ impl Session {
             refused += 1;
             nonce = match fresh {
                 Some(nonce) => nonce,
-                None => Box::pin(self.new_nonce()).await?,
+                // Those in the pool may be no better.
+                None => {
+                    let url = self.resource(Resource::NewNonce).await?;
+                    Box::pin(self.new_nonce(&url)).await?
+                }
             };
-        }
-    }
-
-    /// A nonce from the pool, else a new one from the CA (§7.2).
-    async fn nonce(&self) -> Result<Nonce, Error> {
-        let pooled = lock(&self.shared.nonces).take(Instant::now());
-        match pooled {
-            Some(nonce) => Ok(nonce),
-            // Rare, and larger than all else that a request has to keep.
-            None => Box::pin(self.new_nonce()).await,
-        }
-    }
-
-    async fn new_nonce(&self) -> Result<Nonce, Error> {
-        let url = self.resource(Resource::NewNonce).await?;
-        // Some servers have answered only one of the two with a nonce.
-        for method in [Method::HEAD, Method::GET] {
-            let reply = self
-                .unsigned(method, Operation::NewNonce, &url, Kind::Acme)
-                .await?;
-            if let Some(nonce) = Nonce::from_headers(reply.headers()) {
-                return Ok(nonce);
-            }
-        }
-        let fault = ReplyFault::MissingHeader("Replay-Nonce");
-        Err(Error::reply(Operation::NewNonce, &url, fault))
-    }
-
-    fn keep(&self, nonce: Option<Nonce>) {
-        if let Some(nonce) = nonce {
-            lock(&self.shared.nonces).put(nonce, Instant::now());
         }
     }
 

@@ -67,12 +67,22 @@ impl NoncePool {
 
     pub(super) fn take(&mut self, now: Instant) -> Option<Nonce> {
         let (nonce, since) = self.nonces.pop_back()?;
-        if now.saturating_duration_since(since) <= Self::MAX_AGE {
+        if Self::is_usable(since, now) {
             return Some(nonce);
         }
         // All others are older still.
         self.nonces.clear();
         None
+    }
+
+    /// How many are not too old.
+    pub(super) fn usable(&self, now: Instant) -> usize {
+        let too_old = |(_, since): &(Nonce, Instant)| !Self::is_usable(*since, now);
+        self.nonces.len() - self.nonces.partition_point(too_old)
+    }
+
+    fn is_usable(since: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(since) <= Self::MAX_AGE
     }
 }
 
@@ -110,6 +120,7 @@ mod tests {
         for number in 0..NoncePool::CAPACITY + 10 {
             pool.put(nonce(number), start);
         }
+        assert_eq!(pool.usable(start), NoncePool::CAPACITY);
         for number in (10..NoncePool::CAPACITY + 10).rev() {
             assert_eq!(pool.take(start), Some(nonce(number)));
         }
@@ -118,7 +129,9 @@ mod tests {
         pool.put(nonce(1), start);
         pool.put(nonce(2), start + NoncePool::MAX_AGE);
         let later = start + NoncePool::MAX_AGE + Duration::from_secs(1);
+        assert_eq!(pool.usable(later), 1);
         assert_eq!(pool.take(later), Some(nonce(2)));
+        assert_eq!(pool.usable(later), 0);
         assert_eq!(pool.take(later), None);
         assert_eq!(pool.take(start), None);
     }

@@ -15,6 +15,7 @@
 )]
 
 pub mod bind;
+pub mod distant;
 pub mod examples;
 #[cfg(feature = "dns-01")]
 pub mod name_server;
