@@ -161,10 +161,11 @@ fn host(text: &str) -> Option<String> {
         let address: Ipv6Addr = address.strip_suffix(']')?.parse().ok()?;
         return Some(format!("[{address}]"));
     }
-    // What was not ASCII is escaped by now.
     if text.contains('%') {
+        // What was not ASCII is escaped by now; nothing else need be.
         let name = percent_decode_str(text).decode_utf8().ok()?;
-        return DnsName::parse(&name).ok().map(|name| name.to_string());
+        let name = DnsName::parse(&name).ok().filter(|_| !name.is_ascii())?;
+        return (!name.is_wildcard()).then(|| name.to_string());
     }
     let is_of_a_name = |octet: u8| octet.is_ascii_alphanumeric() || b"-._".contains(&octet);
     (!text.is_empty() && text.bytes().all(is_of_a_name)).then(|| text.to_ascii_lowercase())
