@@ -56,6 +56,7 @@
 //! | `rfc2136` | | the DNS provider for dynamic update (RFC 2136) with TSIG |
 //! | `acme-dns` | | the DNS provider for acme-dns |
 //! | `dns-update` | | the DNS providers of the crate `dns-update`, some seventy DNS hosts |
+//! | `idna` | | internationalised names in [`protocol::Identifier`], turned into A-labels |
 //! | `p384`, `rsa`, `ed25519` | | keys of these kinds |
 //! | `test-ca` | | `test_ca`, an ACME CA inside the process |
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use iri_string::types::UriStr;
 use serde_json::Value;
 use thiserror::Error;
 
@@ -203,7 +204,7 @@ impl Meta {
         let prefix = self.other.get("accountHashPrefix")?.as_str()?;
         let plain = is_value(prefix) && prefix.len() <= MOST_PREFIX;
         let uri = format!("{prefix}sha-256/{}", "A".repeat(43));
-        (plain && ::url::Url::parse(&uri).is_ok()).then_some(prefix)
+        (plain && UriStr::new(&uri).is_ok()).then_some(prefix)
     }
 }
 

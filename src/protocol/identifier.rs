@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Deref;
 use std::str::FromStr;
 
+#[cfg(feature = "idna")]
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
@@ -16,10 +17,15 @@ use super::printable;
 /// ```
 /// use certwright::protocol::Identifier;
 ///
-/// let name: Identifier = "Bücher.Example.".parse()?;
-/// assert_eq!(name.to_string(), "xn--bcher-kva.example");
+/// let name: Identifier = "WWW.Example.".parse()?;
+/// assert_eq!(name.to_string(), "www.example");
 /// let address: Identifier = "2001:DB8:0::1".parse()?;
 /// assert_eq!(address.to_string(), "2001:db8::1");
+/// // An internationalised name needs the feature `idna`.
+/// # #[cfg(feature = "idna")] {
+/// let name: Identifier = "bücher.example".parse()?;
+/// assert_eq!(name.to_string(), "xn--bcher-kva.example");
+/// # }
 /// # Ok::<_, certwright::protocol::InvalidIdentifier>(())
 /// ```
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -184,10 +190,17 @@ pub struct OtherIdentifier {
 pub struct DnsName(String);
 
 impl DnsName {
-    /// Reads a name and brings it to its canonical form (UTS 46, non-transitional).
+    /// Reads a name and brings it to its canonical form.
+    ///
+    /// With the feature `idna`, an internationalised name becomes A-labels (UTS 46,
+    /// non-transitional), and A-labels that stand for nothing are refused. Without it, such a name
+    /// is refused as [`IdentifierFault::Internationalised`], and A-labels are taken as they are.
     pub fn parse(text: &str) -> Result<Self, InvalidIdentifier> {
         let refuse = |fault| InvalidIdentifier::new(text, fault);
         let name = text.trim();
+        if cfg!(not(feature = "idna")) && !name.is_ascii() {
+            return Err(refuse(IdentifierFault::Internationalised));
+        }
         let (prefix, base) = match name.strip_prefix("*.") {
             Some(base) => ("*.", base),
             None => ("", name),
@@ -203,14 +216,7 @@ impl DnsName {
             return Err(refuse(IdentifierFault::Underscore));
         }
 
-        let ascii = Uts46::new()
-            .to_ascii(
-                base.as_bytes(),
-                AsciiDenyList::STD3,
-                Hyphens::CheckFirstLast,
-                DnsLength::Ignore,
-            )
-            .map_err(|_| refuse(IdentifierFault::Syntax))?;
+        let ascii = to_ascii(base).ok_or_else(|| refuse(IdentifierFault::Syntax))?;
         if ascii.split('.').any(str::is_empty) {
             return Err(refuse(IdentifierFault::Empty));
         }
@@ -262,6 +268,46 @@ impl DnsName {
             .strip_suffix(ancestor.as_str())
             .is_some_and(|rest| rest.ends_with('.'))
     }
+}
+
+/// The name in A-labels and lower case.
+fn to_ascii(name: &str) -> Option<String> {
+    #[cfg(feature = "idna")]
+    if !name.is_ascii() || name.split('.').any(is_a_label) {
+        return uts46(name);
+    }
+    letters_digits_hyphens(name)
+}
+
+#[cfg(feature = "idna")]
+fn is_a_label(label: &str) -> bool {
+    let prefix = label.get(..4);
+    prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case("xn--"))
+}
+
+#[cfg(feature = "idna")]
+fn uts46(name: &str) -> Option<String> {
+    let ascii = Uts46::new().to_ascii(
+        name.as_bytes(),
+        AsciiDenyList::STD3,
+        Hyphens::CheckFirstLast,
+        DnsLength::Ignore,
+    );
+    ascii.ok().map(String::from)
+}
+
+/// An ASCII name in lower case, if its labels are those of a host (RFC 1123 §2.1).
+fn letters_digits_hyphens(name: &str) -> Option<String> {
+    let is_of_a_host = |label: &str| {
+        !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
+    };
+    name.split('.')
+        .all(is_of_a_host)
+        .then(|| name.to_ascii_lowercase())
 }
 
 impl FromStr for DnsName {
@@ -390,6 +436,13 @@ pub enum IdentifierFault {
     /// The name, or one of its labels, is empty.
     #[error("it has an empty label")]
     Empty,
+    /// The name is internationalised, and certwright was built without its feature `idna`, which
+    /// turns such a name into A-labels.
+    #[error(
+        "it is internationalised: turn on certwright's feature `idna`, or write it in A-labels \
+         (`xn--…`)"
+    )]
+    Internationalised,
     /// A label has more than 63 octets.
     #[error("it has a label of more than 63 octets")]
     LabelTooLong,
@@ -433,7 +486,11 @@ mod tests {
         let cases = vectors["cases"].as_array().unwrap();
         assert!(cases.len() >= 7);
         for case in cases {
-            let name = DnsName::parse(case["input"].as_str().unwrap()).unwrap();
+            let input = case["input"].as_str().unwrap();
+            if cfg!(not(feature = "idna")) && !input.is_ascii() {
+                continue;
+            }
+            let name = DnsName::parse(input).unwrap();
             assert_eq!(name.as_str(), case["value"].as_str().unwrap());
             assert_eq!(name.is_wildcard(), case["wildcard"].as_bool().unwrap());
         }
@@ -481,6 +538,58 @@ mod tests {
             assert_eq!(error.fault, fault, "{input:?}");
             assert_eq!(error.input, input.chars().take(256).collect::<String>());
             assert!(!error.to_string().contains('\u{1b}'));
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "idna")]
+    fn reads_internationalised_names() {
+        let name = DnsName::parse("*.Bücher.Example。").unwrap();
+        assert_eq!(name.as_str(), "*.xn--bcher-kva.example");
+        assert_eq!(DnsName::parse(name.as_str()), Ok(name));
+        // An A-label that stands for nothing.
+        for name in ["xn--a.example", "a.XN--0.example"] {
+            let error = DnsName::parse(name).unwrap_err();
+            assert_eq!(error.fault, IdentifierFault::Syntax, "{name}");
+        }
+    }
+
+    #[test]
+    #[cfg(not(feature = "idna"))]
+    fn refuses_internationalised_names_without_the_feature() {
+        for name in [
+            "bücher.example",
+            "*.bücher.example",
+            "example。com",
+            "example.com。",
+        ] {
+            let error = name.parse::<Identifier>().unwrap_err();
+            assert_eq!(error.fault, IdentifierFault::Internationalised, "{name}");
+            let text = error.to_string();
+            assert!(text.contains("feature `idna`") && text.contains("xn--"));
+        }
+        let name = DnsName::parse("XN--bcher-kva.example").unwrap();
+        assert_eq!(name.as_str(), "xn--bcher-kva.example");
+        assert!(DnsName::parse("xn--.example").is_err());
+    }
+
+    /// What needs no tables is read without them, and that must make no difference.
+    #[test]
+    #[cfg(feature = "idna")]
+    fn reads_plain_names_as_idna_does() {
+        let octets = "aZ0-.!/ \u{7f}".chars();
+        let mut names = vec![String::new()];
+        for _ in 0..4 {
+            let longer = names.iter().flat_map(|name| {
+                let longer = octets.clone().map(move |octet| format!("{name}{octet}"));
+                longer.chain([name.clone()])
+            });
+            names = longer.collect();
+        }
+        names.extend((0..128).map(|octet| format!("a{}b.example", char::from(octet))));
+        names.extend(["a--b.example", "ab--c.example", "example.", "1.2.3.4"].map(String::from));
+        for name in names {
+            assert_eq!(letters_digits_hyphens(&name), uts46(&name), "{name:?}");
         }
     }
 

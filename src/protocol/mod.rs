@@ -56,6 +56,8 @@ pub(crate) use self::problem::printable;
 pub(crate) use self::timestamp::{
     format as format_timestamp, parse as parse_timestamp, required as timestamp_member,
 };
+#[cfg(feature = "http-01")]
+pub(crate) use self::url::resolve;
 
 use serde::{Deserialize, Deserializer};
 

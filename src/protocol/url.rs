@@ -3,6 +3,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::Uri;
+use iri_string::types::{UriAbsoluteStr, UriReferenceStr, UriString};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
@@ -66,9 +68,8 @@ impl Url {
             other => return other,
         }
 
-        let joined = url::Url::parse(self.as_str())
-            .and_then(|base| base.join(reference))
-            .map_err(|_| InvalidUrl::new(reference, UrlFault::Syntax))?;
+        let joined = resolve(self.as_str(), reference)
+            .ok_or_else(|| InvalidUrl::new(reference, UrlFault::Syntax))?;
         Self::parse(joined.as_str())
     }
 
@@ -206,6 +207,46 @@ impl<'de> Deserialize<'de> for Url {
     }
 }
 
+/// Resolves a reference against an absolute URL (RFC 3986 §5). What can't stand in a URI, such as a
+/// space, is escaped before, as servers write it all the same.
+pub(crate) fn resolve(base: &str, reference: &str) -> Option<UriString> {
+    let base = escaped(base);
+    let base = UriAbsoluteStr::new(&base).ok()?;
+    let reference = escaped(reference);
+    let reference = UriReferenceStr::new(&reference).ok()?;
+    Some(reference.resolve_against(base).into())
+}
+
+fn escaped(text: &str) -> String {
+    // Brackets may stand around the address of a host only.
+    let authority = text.split_once("//").and_then(|(scheme, rest)| {
+        let is_scheme =
+            scheme.is_empty() || scheme.ends_with(':') && !scheme.contains(['/', '?', '#']);
+        let length = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        is_scheme.then_some(scheme.len() + 2 + length)
+    });
+    let (authority, rest) = text
+        .split_at_checked(authority.unwrap_or_default())
+        .unwrap_or_default();
+    let authority = utf8_percent_encode(authority, NOT_IN_URIS);
+    format!("{authority}{}", utf8_percent_encode(rest, NOT_IN_PATHS))
+}
+
+/// All other octets of ASCII may stand in a URI (RFC 3986 §2).
+const NOT_IN_URIS: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+const NOT_IN_PATHS: &AsciiSet = &NOT_IN_URIS.add(b'[').add(b']');
+
 /// A text that is no URL an ACME resource can have.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("`{}` is not the URL of an ACME resource: {fault}", printable(.text))]
@@ -339,6 +380,108 @@ mod tests {
             assert_eq!(base.join(reference).unwrap().as_str(), expected);
         }
         assert!(base.join("file:///etc/passwd").is_err());
+    }
+
+    #[test]
+    fn joins_what_links_have() {
+        let base = Url::parse("https://[2001:db8::1]:14000/acme/order/1?a=b").unwrap();
+        let host = "https://[2001:db8::1]:14000";
+        for (reference, expected) in [
+            ("../x", format!("{host}/acme/x")),
+            ("//other.example/x", "https://other.example/x".to_owned()),
+            ("//[::1]:443/x", "https://[::1]:443/x".to_owned()),
+            ("?q", format!("{host}/acme/order/1?q")),
+            ("", format!("{host}/acme/order/1?a=b")),
+            ("/a%2fb/", format!("{host}/a%2fb/")),
+            // No URIs, and yet written.
+            ("/a b?c[]={ü}", format!("{host}/a%20b?c%5B%5D=%7B%C3%BC%7D")),
+        ] {
+            assert_eq!(base.join(reference).unwrap().as_str(), expected);
+        }
+        let bare = Url::parse("https://ca.example").unwrap();
+        assert_eq!(bare.join("x").unwrap().as_str(), "https://ca.example/x");
+        let odd = Url::parse("https://ca.example/{a}/b").unwrap();
+        let joined = odd.join("c").unwrap();
+        assert_eq!(joined.as_str(), "https://ca.example/%7Ba%7D/c");
+    }
+
+    #[test]
+    fn joins_no_garbage() {
+        let base = Url::parse("https://ca.example/acme/a/b").unwrap();
+        for reference in [
+            "#a",
+            "/x#a",
+            "//",
+            "///x",
+            "//[::1",
+            "//[::1]]/x",
+            "//user@other.example/",
+            "//other.example:port/",
+            "//a b/",
+            "http:x",
+            "http://",
+            "1:x",
+            ":",
+            "%",
+            "/%zz",
+            "mailto:a@example.com",
+            "\u{0}:",
+        ] {
+            assert!(base.join(reference).is_err(), "{reference:?}");
+        }
+    }
+
+    /// RFC 3986 §5.4.1 and §5.4.2.
+    #[test]
+    fn resolves_as_the_rfc_does() {
+        let base = "http://a/b/c/d;p?q";
+        for (reference, expected) in [
+            ("g:h", "g:h"),
+            ("g", "http://a/b/c/g"),
+            ("./g", "http://a/b/c/g"),
+            ("g/", "http://a/b/c/g/"),
+            ("/g", "http://a/g"),
+            ("//g", "http://g"),
+            ("?y", "http://a/b/c/d;p?y"),
+            ("g?y", "http://a/b/c/g?y"),
+            ("#s", "http://a/b/c/d;p?q#s"),
+            ("g#s", "http://a/b/c/g#s"),
+            ("g?y#s", "http://a/b/c/g?y#s"),
+            (";x", "http://a/b/c/;x"),
+            ("g;x", "http://a/b/c/g;x"),
+            ("g;x?y#s", "http://a/b/c/g;x?y#s"),
+            ("", "http://a/b/c/d;p?q"),
+            (".", "http://a/b/c/"),
+            ("./", "http://a/b/c/"),
+            ("..", "http://a/b/"),
+            ("../", "http://a/b/"),
+            ("../g", "http://a/b/g"),
+            ("../..", "http://a/"),
+            ("../../", "http://a/"),
+            ("../../g", "http://a/g"),
+            ("../../../g", "http://a/g"),
+            ("../../../../g", "http://a/g"),
+            ("/./g", "http://a/g"),
+            ("/../g", "http://a/g"),
+            ("g.", "http://a/b/c/g."),
+            (".g", "http://a/b/c/.g"),
+            ("g..", "http://a/b/c/g.."),
+            ("..g", "http://a/b/c/..g"),
+            ("./../g", "http://a/b/g"),
+            ("./g/.", "http://a/b/c/g/"),
+            ("g/./h", "http://a/b/c/g/h"),
+            ("g/../h", "http://a/b/c/h"),
+            ("g;x=1/./y", "http://a/b/c/g;x=1/y"),
+            ("g;x=1/../y", "http://a/b/c/y"),
+            ("g?y/./x", "http://a/b/c/g?y/./x"),
+            ("g?y/../x", "http://a/b/c/g?y/../x"),
+            ("g#s/./x", "http://a/b/c/g#s/./x"),
+            ("g#s/../x", "http://a/b/c/g#s/../x"),
+            ("http:g", "http:g"),
+        ] {
+            let found = resolve(base, reference).unwrap();
+            assert_eq!(found.as_str(), expected, "{reference}");
+        }
     }
 
     #[test]

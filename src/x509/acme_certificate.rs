@@ -386,7 +386,7 @@ mod tests {
         let key_authorization = key_authorization();
         for name in [
             "example.com",
-            "Bücher.Example.",
+            "XN--bcher-kva.Example.",
             "192.0.2.1",
             "2001:db8::1",
             "::1",
@@ -436,7 +436,7 @@ mod tests {
     fn names_what_the_ca_asks_for() {
         for (name, expected) in [
             ("Example.COM", Some("example.com")),
-            ("bücher.example", Some("xn--bcher-kva.example")),
+            ("xn--bcher-kva.example", Some("xn--bcher-kva.example")),
             ("192.0.2.1", Some("1.2.0.192.in-addr.arpa")),
             (
                 "2001:db8::1",

@@ -1,6 +1,5 @@
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,11 +10,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::Mutex;
 use tracing::debug;
-use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use crate::error::BoxError;
-use crate::protocol::printable;
+use crate::protocol::{Url, printable};
 use crate::solver::{DnsProvider, TxtRecord};
 use crate::transport::{ResponseLimit, Transport, TransportError};
 
@@ -174,18 +172,13 @@ impl AcmeDns {
         };
         let url = format!("{}/{path}", server.trim_end_matches('/'));
         let url = Url::parse(&url).map_err(|_| bad_url())?;
-        let allowed = match url.scheme() {
-            "https" => true,
-            "http" => self.plain_http || is_loopback(&url),
-            _ => false,
-        };
-        if !allowed {
+        if !(url.is_https() || self.plain_http || url.is_loopback()) {
             return Err(bad_url());
         }
 
         let mut request = Request::new(Bytes::from(body.to_string()));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = url.as_str().parse().map_err(|_| bad_url())?;
+        *request.uri_mut() = url.uri();
         *request.headers_mut() = headers;
         let agent = concat!("certwright/", env!("CARGO_PKG_VERSION"));
         let constants = [(CONTENT_TYPE, "application/json"), (USER_AGENT, agent)];
@@ -432,13 +425,4 @@ fn quoted(error: &str) -> String {
 fn bare(domain: &str) -> String {
     let domain = domain.strip_prefix("*.").unwrap_or(domain);
     domain.trim_end_matches('.').to_ascii_lowercase()
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
-        None => false,
-    }
 }

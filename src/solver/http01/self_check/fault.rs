@@ -259,7 +259,7 @@ pub enum RedirectFault {
     /// The slash between name and path is missing.
     #[error("the slash between the name and the path is missing in the server's configuration")]
     MissingSlash,
-    /// A name without a dot, which is in no public DNS.
+    /// A name that is in no public DNS: it has no dot, or its last label begins with a digit.
     #[error("the host is not a name of the public DNS")]
     NotPublic,
     /// Another port than those of http and https.

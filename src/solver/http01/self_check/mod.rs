@@ -200,7 +200,7 @@ impl SelfCheck {
             _ => None,
         };
         let path = format!("{}{token}", Http01Responder::PATH_PREFIX);
-        host.and_then(|host| Target::first(&host, &path, &self.rules))
+        host.map(|host| Target::first(host, path, &self.rules))
             .ok_or_else(|| SelfCheckError::Unsuitable(identifier.clone()))
     }
 }

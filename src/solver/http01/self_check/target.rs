@@ -1,9 +1,10 @@
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use url::{Host, Url};
+use percent_encoding::percent_decode_str;
 
 use super::fault::{RedirectFault, SelfCheckFault};
+use crate::protocol::{DnsName, resolve};
 use crate::solver::special_address::is_special;
 
 /// Where a CA goes, and where it does not.
@@ -17,20 +18,25 @@ pub(super) struct Rules {
 /// A URL that a CA fetches.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
-    url: Url,
+    is_https: bool,
+    host: String,
+    /// The port that the URL names, where it is not the scheme's own.
+    named_port: Option<u16>,
     port: u16,
+    path_and_query: String,
 }
 
 impl Target {
     /// The URL by which a validation begins.
-    pub(super) fn first(host: &str, path: &str, rules: &Rules) -> Option<Self> {
-        let mut url = Url::parse(&format!("http://{host}{path}")).ok()?;
-        // For port 80 this leaves the port out, as it must be in `Host`.
-        url.set_port(Some(rules.http_port)).ok()?;
-        Some(Self {
-            url,
+    pub(super) fn first(host: String, path: String, rules: &Rules) -> Self {
+        Self {
+            is_https: false,
+            host,
+            // Port 80 must not stand in `Host`.
+            named_port: Some(rules.http_port).filter(|port| *port != 80),
             port: rules.http_port,
-        })
+            path_and_query: path,
+        }
     }
 
     /// Where a redirect leads, if a CA would follow it.
@@ -39,31 +45,51 @@ impl Target {
         location: &[u8],
         rules: &Rules,
     ) -> Result<Self, SelfCheckFault> {
-        let refuse = |fault| SelfCheckFault::Redirect {
-            location: String::from_utf8_lossy(location).into_owned(),
-            fault,
+        self.leading_to(location, rules)
+            .map_err(|fault| SelfCheckFault::Redirect {
+                location: String::from_utf8_lossy(location).into_owned(),
+                fault,
+            })
+    }
+
+    fn leading_to(&self, location: &[u8], rules: &Rules) -> Result<Self, RedirectFault> {
+        let text = str::from_utf8(location).map_err(|_| RedirectFault::Syntax)?;
+        let uri = resolve(&self.to_string(), text).ok_or(RedirectFault::Syntax)?;
+        let (is_https, own, by_scheme) = match uri.scheme_str().to_ascii_lowercase().as_str() {
+            "http" => (false, 80, rules.http_port),
+            "https" => (true, 443, rules.https_port),
+            _ => return Err(RedirectFault::Scheme),
         };
-        let text = str::from_utf8(location).map_err(|_| refuse(RedirectFault::Syntax))?;
-        let mut url = self
-            .url
-            .join(text)
-            .map_err(|_| refuse(RedirectFault::Syntax))?;
-        url.set_fragment(None);
-        let by_scheme = match url.scheme() {
-            "http" => rules.http_port,
-            "https" => rules.https_port,
-            _ => return Err(refuse(RedirectFault::Scheme)),
+        let authority = uri.authority_components().ok_or(RedirectFault::Syntax)?;
+        let host = host(authority.host()).ok_or(RedirectFault::Syntax)?;
+        let named_port = match authority.port().filter(|port| !port.is_empty()) {
+            Some(port) => Some(port.parse().map_err(|_| RedirectFault::Syntax)?),
+            None => None,
         };
         // A port that is named and the scheme's own is not told from one that is not named.
-        let port = url.port().unwrap_or(by_scheme);
+        let named_port = named_port.filter(|port| *port != own);
+        let port = named_port.unwrap_or(by_scheme);
         if port != rules.http_port && port != rules.https_port {
-            return Err(refuse(RedirectFault::Port(port)));
+            return Err(RedirectFault::Port(port));
         }
-        if url.as_str().len() > LONGEST_URL {
-            return Err(refuse(RedirectFault::TooLong));
+        let path = match uri.path_str() {
+            "" => "/",
+            path => path,
+        };
+        let target = Self {
+            is_https,
+            host,
+            named_port,
+            port,
+            path_and_query: match uri.query_str() {
+                Some(query) => format!("{path}?{query}"),
+                None => path.to_owned(),
+            },
+        };
+        if target.to_string().len() > LONGEST_URL {
+            return Err(RedirectFault::TooLong);
         }
-        let target = Self { url, port };
-        target.check_host(rules).map_err(refuse)?;
+        target.check_host(rules)?;
         Ok(target)
     }
 
@@ -79,6 +105,11 @@ impl Target {
         if name.ends_with(".well-known") {
             return Err(RedirectFault::MissingSlash);
         }
+        // Some systems take a name that ends in a number, such as `0x7f.1`, for an address.
+        let last = name.rsplit('.').next().unwrap_or_default();
+        if last.starts_with(|first: char| first.is_ascii_digit()) {
+            return Err(RedirectFault::NotPublic);
+        }
         match name.contains('.') || rules.allow_special {
             true => Ok(()),
             false => Err(RedirectFault::NotPublic),
@@ -86,7 +117,7 @@ impl Target {
     }
 
     pub(super) fn is_https(&self) -> bool {
-        self.url.scheme() == "https"
+        self.is_https
     }
 
     pub(super) fn port(&self) -> u16 {
@@ -95,38 +126,49 @@ impl Target {
 
     /// The host: a name, or an address as it stands in URLs.
     pub(super) fn host(&self) -> &str {
-        self.url.host_str().unwrap_or_default()
+        &self.host
     }
 
     /// The host's address, where it is one.
     pub(super) fn address(&self) -> Option<IpAddr> {
-        match self.url.host()? {
-            Host::Domain(_) => None,
-            Host::Ipv4(address) => Some(address.into()),
-            Host::Ipv6(address) => Some(address.into()),
-        }
+        let bare = self.host.trim_start_matches('[').trim_end_matches(']');
+        bare.parse().ok()
     }
 
     /// What stands in the `Host` header: with the port where it is not the scheme's own.
     pub(super) fn authority(&self) -> String {
-        match self.url.port() {
-            Some(port) => format!("{}:{port}", self.host()),
-            None => self.host().to_owned(),
+        match self.named_port {
+            Some(port) => format!("{}:{port}", self.host),
+            None => self.host.clone(),
         }
     }
 
-    pub(super) fn path_and_query(&self) -> String {
-        match self.url.query() {
-            Some(query) => format!("{}?{query}", self.url.path()),
-            None => self.url.path().to_owned(),
-        }
+    pub(super) fn path_and_query(&self) -> &str {
+        &self.path_and_query
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.url.fmt(f)
+        let scheme = if self.is_https { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.path_and_query)
     }
+}
+
+/// A URL's host in its canonical form, if it can be one.
+fn host(text: &str) -> Option<String> {
+    if let Some(address) = text.strip_prefix('[') {
+        let address: Ipv6Addr = address.strip_suffix(']')?.parse().ok()?;
+        return Some(format!("[{address}]"));
+    }
+    if text.contains('%') {
+        // What was not ASCII is escaped by now; nothing else need be.
+        let name = percent_decode_str(text).decode_utf8().ok()?;
+        let name = DnsName::parse(&name).ok().filter(|_| !name.is_ascii())?;
+        return (!name.is_wildcard()).then(|| name.to_string());
+    }
+    let is_of_a_name = |octet: u8| octet.is_ascii_alphanumeric() || b"-._".contains(&octet);
+    (!text.is_empty() && text.bytes().all(is_of_a_name)).then(|| text.to_ascii_lowercase())
 }
 
 const LONGEST_URL: usize = 2_000;
@@ -142,7 +184,8 @@ mod tests {
     };
 
     fn first() -> Target {
-        Target::first("example.com", "/.well-known/acme-challenge/token", &RULES).unwrap()
+        let path = "/.well-known/acme-challenge/token".to_owned();
+        Target::first("example.com".to_owned(), path, &RULES)
     }
 
     #[test]
@@ -158,7 +201,7 @@ mod tests {
                 http_port: port,
                 ..RULES
             };
-            let target = Target::first(host, "/path", &rules).unwrap();
+            let target = Target::first(host.to_owned(), "/path".to_owned(), &rules);
             assert_eq!(target.authority(), authority);
             assert_eq!(target.port(), port);
             assert_eq!(target.path_and_query(), "/path");
@@ -182,6 +225,19 @@ mod tests {
             ("https://example.org:80/", "https://example.org:80/", 80),
             ("//EXAMPLE.org/", "http://example.org/", 80),
             ("http://9.9.9.9/", "http://9.9.9.9/", 80),
+            ("HTTP://example.org.", "http://example.org./", 80),
+            ("http://a_b.example:/", "http://a_b.example/", 80),
+            (
+                "https://[2001:4860:4860:0::8888]:443?a",
+                "https://[2001:4860:4860::8888]/?a",
+                443,
+            ),
+            ("http://user:secret@example.org/", "http://example.org/", 80),
+            (
+                "../x y?a[]=ü",
+                "http://example.com/.well-known/x%20y?a%5B%5D=%C3%BC",
+                80,
+            ),
         ] {
             let target = first().redirected(location.as_bytes(), &RULES).unwrap();
             assert_eq!(target.to_string(), url);
@@ -197,10 +253,19 @@ mod tests {
             ("javascript:alert(1)", RedirectFault::Scheme),
             ("http://example.org:8080/", RedirectFault::Port(8080)),
             ("https://", RedirectFault::Syntax),
+            ("https:///x", RedirectFault::Syntax),
+            ("https://example.org:x/", RedirectFault::Syntax),
+            ("https://example.org:443443/", RedirectFault::Syntax),
+            ("https://[::1/", RedirectFault::Syntax),
+            ("https://[v1.x]/", RedirectFault::Syntax),
+            ("https://a!b.example/", RedirectFault::Syntax),
+            ("/%zz", RedirectFault::Syntax),
             ("https://exa mple.org/", RedirectFault::Syntax),
             ("http://10.0.0.1/", RedirectFault::SpecialAddress),
-            ("http://2130706433/", RedirectFault::SpecialAddress),
-            ("http://0x7f.1/", RedirectFault::SpecialAddress),
+            ("http://2130706433/", RedirectFault::NotPublic),
+            ("http://0x7f.1/", RedirectFault::NotPublic),
+            ("http://127.0.0.1./", RedirectFault::NotPublic),
+            ("http://%31%32%37.0.0.1/", RedirectFault::Syntax),
             ("http://[::1]/", RedirectFault::SpecialAddress),
             ("http://[::ffff:127.0.0.1]/", RedirectFault::SpecialAddress),
             ("http://localhost/", RedirectFault::NotPublic),
@@ -219,5 +284,17 @@ mod tests {
             }
         }
         assert!(first().redirected(b"/\xff", &RULES).is_err());
+        let anywhere = Rules {
+            allow_special: true,
+            ..RULES
+        };
+        assert!(first().redirected(b"http://0x7f.1/", &anywhere).is_err());
+    }
+
+    #[test]
+    #[cfg(feature = "idna")]
+    fn follows_to_internationalised_names() {
+        let target = first().redirected("//bücher.example/".as_bytes(), &RULES);
+        assert_eq!(target.unwrap().to_string(), "http://xn--bcher-kva.example/");
     }
 }
