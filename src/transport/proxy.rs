@@ -1,6 +1,7 @@
 use base64ct::{Base64, Encoding};
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
+use http::uri::Authority;
 use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
@@ -22,20 +23,39 @@ impl Proxy {
     /// Reads `http://[user:password@]host[:port]`.
     pub(super) fn parse(text: &str) -> Result<Self, ConfigurationError> {
         let refuse = || ConfigurationError::Proxy;
-        let url = url::Url::parse(text).map_err(|_| refuse())?;
-        let (Some(host), "http") = (url.host_str(), url.scheme()) else {
+        let (scheme, rest) = text.trim().split_once("://").ok_or_else(refuse)?;
+        if !scheme.eq_ignore_ascii_case("http") {
             return Err(refuse());
+        }
+        // Not read as a URL: octets that belong escaped stand in passwords as they are.
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let (credentials, authority) = match authority.rsplit_once('@') {
+            Some((credentials, authority)) => (credentials, authority),
+            None => ("", authority),
         };
-        let authority = match url.port() {
+        let authority: Authority = authority.parse().map_err(|_| refuse())?;
+        let host = authority.host().to_ascii_lowercase();
+        let port = authority.as_str().get(host.len()..).unwrap_or_default();
+        let port = match port.strip_prefix(':') {
+            Some("80" | "") => None,
+            Some(port) => Some(port.parse::<u16>().map_err(|_| refuse())?),
+            None if port.is_empty() => None,
+            None => return Err(refuse()),
+        };
+        let authority = match port {
+            _ if host.is_empty() => return Err(refuse()),
             Some(port) => format!("{host}:{port}"),
-            None => host.to_owned(),
+            None => host,
         };
         let uri = format!("http://{authority}/")
             .parse()
             .map_err(|_| refuse())?;
-        let authorization = match (url.username(), url.password()) {
-            ("", None) => None,
-            (user, password) => Some(basic(user, password.unwrap_or_default())?),
+        let authorization = match credentials {
+            "" => None,
+            text => {
+                let (user, password) = text.split_once(':').unwrap_or((text, ""));
+                Some(basic(user, password)?)
+            }
         };
         Ok(Self { uri, authorization })
     }
@@ -139,6 +159,13 @@ mod tests {
             ("http://proxy.example", "http://proxy.example/", None),
             ("http://proxy.example:80/", "http://proxy.example/", None),
             ("http://[::1]:3128", "http://[::1]:3128/", None),
+            ("HTTP://Proxy.example:/?a#b", "http://proxy.example/", None),
+            // A password as it should not be written, and is.
+            (
+                "http://user:p@s^s@proxy.example",
+                "http://proxy.example/",
+                Some("Basic dXNlcjpwQHNecw=="),
+            ),
             // RFC 7617 §2, the example and that of §2.1.
             (
                 "http://Aladdin:open%20sesame@192.0.2.1:8080",
@@ -181,6 +208,12 @@ mod tests {
             "socks5://proxy.example:1080",
             "http://",
             "http://proxy.example:99999",
+            "http://proxy.example:port",
+            "http://proxy.example:1:2",
+            "http://user@",
+            "http://:3128",
+            "http://[::1",
+            "http://[::1]x",
             "http://proxy example",
             "http://a%3Ab:password@proxy.example",
         ] {
