@@ -285,6 +285,9 @@ async fn takes_any_time_and_size_as_a_limit() {
         .response_limit(0)
         .build()
         .unwrap();
+    // Timers tick in milliseconds, which is long enough for a reply from near by.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
     get(&nothing, &url).await.unwrap_err();
 }
 
