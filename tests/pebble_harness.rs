@@ -8,13 +8,12 @@ mod support;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Version, header};
+use http::{Request, Uri, Version, header};
 use http_body_util::{BodyExt, Empty};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
-use url::Url;
 
 use support::net;
 use support::pebble::Pebble;
@@ -104,8 +103,8 @@ async fn runs_twice_at_once_and_ends_with_its_value() {
     assert_ne!(one.root_pem(), other.root_pem());
 
     let ports = [&one, &other].map(|pebble| {
-        let acme = Url::parse(&pebble.directory_url()).unwrap();
-        [acme.port().unwrap(), pebble.dns_port()]
+        let acme: Uri = pebble.directory_url().parse().unwrap();
+        [acme.port_u16().unwrap(), pebble.dns_port()]
     });
     for port in ports.as_flattened() {
         net::connect(*port).await.unwrap();
