@@ -1,5 +1,6 @@
 //! One certificate, from names to a checked chain, built upon the public parts of the other layers.
 
+mod attempts;
 mod checkpoint;
 mod choice;
 mod event;

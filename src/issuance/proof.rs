@@ -3,10 +3,10 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
+use super::attempts::Attempts;
 use super::checkpoint::Checkpoint;
 use super::choice::Candidate;
 use super::event::Event;
-use super::flow::Attempts;
 use super::presented::Presented;
 use crate::authorization::Authorization;
 use crate::challenge::tell_ready;
