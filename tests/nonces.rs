@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use certwright::error::Operation;
 use certwright::{Account, Error};
+use futures_util::FutureExt;
 use futures_util::future::{join_all, select_all};
 
 use support::distant::{Answer, DistantCa, Instantly, ROUND_TRIP, account, request};
@@ -165,6 +166,22 @@ async fn an_old_nonce_is_none() {
     assert!(all(&account, 64).await.iter().all(Result::is_ok));
     let nonces = ca.nonces();
     assert_eq!((nonces.asked, nonces.asked_at_once), (34, AT_ONCE));
+}
+
+#[test]
+fn a_request_needs_no_runtime() {
+    let ca = DistantCa::default();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let account = runtime.block_on(async { account(&ca, 16).await });
+    ca.answer_at_once();
+    for _ in 0..2 {
+        request(&account).now_or_never().unwrap().unwrap();
+    }
+    assert_eq!(ca.nonces().asked, 1);
 }
 
 /// When a future is dropped.

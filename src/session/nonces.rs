@@ -2,6 +2,7 @@ use std::future::pending;
 use std::sync::Mutex;
 
 use http::Method;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::debug;
@@ -98,16 +99,22 @@ impl Session {
     /// for at once.
     pub(crate) async fn prepare_nonces(&self, requests: usize) -> Result<(), Error> {
         let url = self.resource(Resource::NewNonce).await?;
-        self.fetch_nonces(&url, requests);
+        if let Ok(runtime) = Handle::try_current() {
+            self.fetch_nonces(&runtime, &url, requests);
+        }
         Ok(())
     }
 
     async fn wait_for_nonce(&self) -> Result<Nonce, Error> {
         let url = self.resource(Resource::NewNonce).await?;
+        // With a transport that needs no tokio, a request may be sent from anywhere.
+        let Ok(runtime) = Handle::try_current() else {
+            return self.new_nonce(&url).await;
+        };
         let nonces = &self.shared.nonces;
         let _waiting = Waiting::new(nonces);
         loop {
-            self.fetch_nonces(&url, 0);
+            self.fetch_nonces(&runtime, &url, 0);
             if let Some(result) = nonces.next().await {
                 return result;
             }
@@ -115,7 +122,7 @@ impl Session {
     }
 
     /// Asks for as many nonces as are lacking for those who wait and so many requests more.
-    fn fetch_nonces(&self, url: &Url, requests: usize) {
+    fn fetch_nonces(&self, runtime: &Handle, url: &Url, requests: usize) {
         let lacking = {
             let mut state = lock(&self.shared.nonces.state);
             let lacking = (state.waiting + requests).saturating_sub(state.expected());
@@ -129,7 +136,7 @@ impl Session {
                 url: url.clone(),
                 result: None,
             };
-            tokio::spawn(async move {
+            runtime.spawn(async move {
                 let result = fetch.session.new_nonce(&fetch.url).await;
                 fetch.end(result);
             });
@@ -208,6 +215,8 @@ impl Drop for Fetch {
             }
         }
         nonces.arrived.add_permits(1);
-        self.session.fetch_nonces(&self.url, 0);
+        if let Ok(runtime) = Handle::try_current() {
+            self.session.fetch_nonces(&runtime, &self.url, 0);
+        }
     }
 }

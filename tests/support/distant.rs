@@ -33,6 +33,7 @@ struct State {
     processing: bool,
     finalized: AtomicBool,
     refuses_orders: AtomicBool,
+    is_near: AtomicBool,
     new_nonce: Mutex<Option<NewNonce>>,
     nonces: Mutex<Nonces>,
     asking: AtomicUsize,
@@ -77,6 +78,18 @@ impl DistantCa {
         self.0.refuses_orders.store(true, Ordering::SeqCst);
     }
 
+    /// From now on, requests take no time.
+    pub fn answer_at_once(&self) {
+        self.0.is_near.store(true, Ordering::SeqCst);
+    }
+
+    /// A part of the way to the CA and back.
+    async fn travel(&self, part: Duration) {
+        if !self.0.is_near.load(Ordering::SeqCst) {
+            sleep(part).await;
+        }
+    }
+
     pub fn nonces(&self) -> Nonces {
         self.0.nonces.lock().unwrap().clone()
     }
@@ -102,9 +115,9 @@ impl DistantCa {
             nonces.asked_at_once = nonces.asked_at_once.max(asking.at_once);
             answer
         };
-        sleep(ROUND_TRIP / 2).await;
+        self.travel(ROUND_TRIP / 2).await;
         match answer.unwrap_or(Answer::Nonce) {
-            Answer::Nonce => sleep(ROUND_TRIP / 2).await,
+            Answer::Nonce => self.travel(ROUND_TRIP / 2).await,
             Answer::Reset => return Err(TransportFault::Interrupted.into()),
             Answer::Never => pending().await,
         }
@@ -181,7 +194,7 @@ impl Transport for DistantCa {
             if !request.body().is_empty() {
                 self.take(request.body());
             }
-            sleep(ROUND_TRIP).await;
+            self.travel(ROUND_TRIP).await;
         }
         let mut response = Response::builder().header("location", format!("{BASE}/order"));
         if path != "/directory" {
