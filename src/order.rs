@@ -312,7 +312,7 @@ impl Order {
             return Error::OrderFailed(Box::new(OrderFailure {
                 order: self.url().clone(),
                 status: state.status.clone(),
-                problem: state.error.clone(),
+                problem: state.error.as_deref().cloned(),
                 expired: state
                     .expires
                     .filter(|_| state.has_expired(SystemTime::now())),

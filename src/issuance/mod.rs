@@ -196,9 +196,9 @@ impl Issuance {
         let mut flow = self.flow;
         flow.keep_key(&key)?;
         let deadline = flow.deadline();
-        let validated = flow
-            .validated_order(key.public_key_info(), deadline)
-            .await?;
+        // Each step in a box of its own, so that what the first one takes is free for the second.
+        let ordering = flow.validated_order(key.public_key_info(), deadline);
+        let validated = Box::pin(ordering).await?;
         let order = validated.order.clone();
         let certificate = async {
             let csr = Csr::new(&key, &order.state().identifiers)?;
@@ -206,7 +206,7 @@ impl Issuance {
                 order: &order,
                 key: &key,
             });
-            flow.finalize(&order, &csr, deadline).await
+            Box::pin(flow.finalize(&order, &csr, deadline)).await
         }
         .await;
         let (certificate, leftovers) = validated.end(certificate).await?;
@@ -224,16 +224,15 @@ impl Issuance<Csr> {
         let csr = self.request?;
         let flow = self.flow;
         let deadline = flow.deadline();
-        let validated = flow
-            .validated_order(csr.public_key_info(), deadline)
-            .await?;
+        let ordering = flow.validated_order(csr.public_key_info(), deadline);
+        let validated = Box::pin(ordering).await?;
         let order = validated.order.clone();
         let certificate = async {
             flow.emit(&Event::FinalizingCsr {
                 order: &order,
                 csr: &csr,
             });
-            flow.finalize(&order, &csr, deadline).await
+            Box::pin(flow.finalize(&order, &csr, deadline)).await
         }
         .await;
         let (certificate, leftovers) = validated.end(certificate).await?;

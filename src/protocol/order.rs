@@ -50,7 +50,7 @@ pub struct Order {
 
     /// Why the order failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<Problem>,
+    pub error: Option<Box<Problem>>,
 
     /// The authorizations that the order needs, or needed. Not in the order of the identifiers.
     #[serde(

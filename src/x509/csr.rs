@@ -43,19 +43,21 @@ impl Csr {
         identifiers: impl IntoIterator<Item = &'a Identifier>,
     ) -> Result<Self, InvalidCsr> {
         let mut general_names = Vec::new();
+        let mut requested = BTreeSet::new();
         for identifier in identifiers {
             let name = names::general_name(identifier)
                 .ok_or_else(|| InvalidCsr::Identifier(identifier.to_string()))?;
             general_names.push(name);
+            requested.insert(identifier.clone());
         }
 
         // §4.2.1.6 of RFC 5280: where the subject is empty, the names are critical.
-        let names = SubjectAltName(general_names).to_extension(&Name::default(), &[])?;
+        let extension = SubjectAltName(general_names).to_extension(&Name::default(), &[])?;
         let info = CertReqInfo {
             version: Version::V1,
             subject: Name::default(),
             public_key: SubjectPublicKeyInfoOwned::from_der(key.public_key_info())?,
-            attributes: SetOfVec::try_from([ExtensionReq(vec![names]).try_into()?])?,
+            attributes: SetOfVec::try_from([ExtensionReq(vec![extension]).try_into()?])?,
         };
         let signature = key
             .private()
@@ -66,7 +68,11 @@ impl Csr {
             algorithm: signature_algorithm(&key.private().algorithm())?,
             signature: BitString::from_bytes(&signature)?,
         };
-        Self::read(&request, request.to_der()?)
+        Ok(Self {
+            der: request.to_der()?.into(),
+            identifiers: requested,
+            public_key_info: key.public_key_info().to_vec(),
+        })
     }
 
     /// Reads a request that was made elsewhere, and verifies its signature.
