@@ -1,6 +1,8 @@
 //! The PEM of a certificate chain, read as strictly as RFC 8555 §11.4 demands and as leniently as
 //! CAs need it (RFC 8555 §9.1).
 
+use base64ct::{Base64, Encoding};
+
 use super::{CertificateChain, InvalidChain};
 
 const BEGIN: &str = "-----BEGIN ";
@@ -15,34 +17,32 @@ pub(super) fn parse(text: &str) -> Result<Vec<Vec<u8>>, InvalidChain> {
     let mut certificates = Vec::new();
     let mut block: Option<String> = None;
     for line in text.lines().map(str::trim_end) {
-        let Some(open) = &mut block else {
+        let Some(body) = &mut block else {
             if line.is_empty() {
                 continue;
             }
-            let label = line
-                .strip_prefix(BEGIN)
-                .and_then(|rest| rest.strip_suffix("-----"))
-                .ok_or(InvalidChain::Text)?;
-            if label != "CERTIFICATE" {
-                return Err(InvalidChain::Label(label.to_owned()));
+            match label(line, BEGIN).ok_or(InvalidChain::Text)? {
+                "CERTIFICATE" => block = Some(String::new()),
+                other => return Err(InvalidChain::Label(other.to_owned())),
             }
-            block = Some(format!("{line}\n"));
             continue;
         };
 
-        open.push_str(line);
-        open.push('\n');
         if !line.starts_with(END) {
+            // A header, as of a key that is encrypted.
+            if line.contains(':') {
+                return Err(InvalidChain::Text);
+            }
+            body.push_str(line);
             continue;
         }
-        let parsed = pem::parse(open).map_err(|_| InvalidChain::Base64)?;
-        if parsed.tag() != "CERTIFICATE" || parsed.headers().iter().next().is_some() {
-            return Err(InvalidChain::Text);
+        if label(line, END) != Some("CERTIFICATE") {
+            return Err(InvalidChain::Base64);
         }
         if certificates.len() == CertificateChain::MAX_LENGTH {
             return Err(InvalidChain::TooLong);
         }
-        certificates.push(parsed.into_contents());
+        certificates.push(Base64::decode_vec(body).map_err(|_| InvalidChain::Base64)?);
         block = None;
     }
     match block {
@@ -50,6 +50,11 @@ pub(super) fn parse(text: &str) -> Result<Vec<Vec<u8>>, InvalidChain> {
         None if certificates.is_empty() => Err(InvalidChain::Empty),
         None => Ok(certificates),
     }
+}
+
+/// What a line that begins or ends a block says that it is (RFC 7468 §3).
+fn label<'a>(line: &'a str, begin: &str) -> Option<&'a str> {
+    line.strip_prefix(begin)?.strip_suffix("-----")
 }
 
 #[cfg(test)]
