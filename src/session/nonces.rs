@@ -50,8 +50,14 @@ impl Nonces {
     /// A nonce that nobody waits for.
     fn take(&self) -> Option<Nonce> {
         loop {
-            self.arrived.try_acquire().ok()?.forget();
-            let nonce = lock(&self.state).pool.take(Instant::now());
+            let permit = self.arrived.try_acquire().ok()?;
+            let mut state = lock(&self.state);
+            let nonce = state.pool.take(Instant::now());
+            // The permit of a failure is for whoever is about to wait for it.
+            if nonce.is_none() && !state.failures.is_empty() {
+                return None;
+            }
+            permit.forget();
             if nonce.is_some() {
                 return nonce;
             }
@@ -218,5 +224,27 @@ impl Drop for Fetch {
         if let Ok(runtime) = Handle::try_current() {
             self.session.fetch_nonces(&runtime, &self.url, 0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::error::ConfigurationError;
+
+    #[test]
+    fn a_failure_stays_for_the_request_that_waits() {
+        let nonces = Nonces::new();
+        let _waiting = Waiting::new(&nonces);
+        let failure = ConfigurationError::NoRoots.into();
+        lock(&nonces.state).failures.push(failure);
+        nonces.arrived.add_permits(1);
+        // Another request comes before the one that waits has got as far.
+        assert_eq!(nonces.take(), None);
+        let next = nonces.next().now_or_never();
+        assert!(matches!(next, Some(Some(Err(_)))));
+        assert_eq!(nonces.take(), None);
     }
 }
