@@ -57,7 +57,7 @@ pub(crate) use self::timestamp::{
     format as format_timestamp, parse as parse_timestamp, required as timestamp_member,
 };
 #[cfg(feature = "http-01")]
-pub(crate) use self::url::resolve;
+pub(crate) use self::url::{ends_in_number, host_address, resolve};
 
 use serde::{Deserialize, Deserializer};
 

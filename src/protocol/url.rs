@@ -88,11 +88,8 @@ impl Url {
     pub fn is_loopback(&self) -> bool {
         let uri = self.uri();
         let host = uri.host().unwrap_or_default();
-        let address = host.trim_start_matches('[').trim_end_matches(']');
         host.eq_ignore_ascii_case("localhost")
-            || address
-                .parse::<IpAddr>()
-                .is_ok_and(|address| address.is_loopback())
+            || host_address(host).is_some_and(|address| address.is_loopback())
     }
 
     /// Whether the host is a name, or an address that can be reached from anywhere. What a name
@@ -100,12 +97,8 @@ impl Url {
     pub(crate) fn is_public(&self) -> bool {
         let uri = self.uri();
         let host = uri.host().unwrap_or_default();
-        let address = host.trim_start_matches('[').trim_end_matches(']');
-        match address
-            .parse::<IpAddr>()
-            .map(|address| address.to_canonical())
-        {
-            Ok(IpAddr::V4(v4)) => {
+        match host_address(host).map(|address| address.to_canonical()) {
+            Some(IpAddr::V4(v4)) => {
                 !(v4.is_loopback()
                     || v4.is_private()
                     || v4.is_link_local()
@@ -113,20 +106,17 @@ impl Url {
                     || v4.is_broadcast()
                     || v4.is_multicast())
             }
-            Ok(IpAddr::V6(v6)) => {
+            Some(IpAddr::V6(v6)) => {
                 !(v6.is_loopback()
                     || v6.is_unique_local()
                     || v6.is_unicast_link_local()
                     || v6.is_unspecified()
                     || v6.is_multicast())
             }
-            // Other ways to write an address, such as `0x7f.1`, end in a number, as no name may.
-            Err(_) => {
-                let last = host.trim_end_matches('.').rsplit('.').next();
-                let numeric = |label: &str| label.starts_with(|c: char| c.is_ascii_digit());
+            None => {
                 !self.is_loopback()
                     && !host.to_ascii_lowercase().ends_with(".localhost")
-                    && !last.is_some_and(numeric)
+                    && !ends_in_number(host)
             }
         }
     }
@@ -205,6 +195,19 @@ impl<'de> Deserialize<'de> for Url {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text).map_err(de::Error::custom)
     }
+}
+
+/// The address that a URL's host is, where it is one.
+pub(crate) fn host_address(host: &str) -> Option<IpAddr> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.parse().ok()
+}
+
+/// Whether a host ends in a number, as no name may: some systems take it for an address then, such
+/// as `0x7f.1`.
+pub(crate) fn ends_in_number(host: &str) -> bool {
+    let last = host.trim_end_matches('.').rsplit('.').next();
+    last.is_some_and(|label| label.starts_with(|first: char| first.is_ascii_digit()))
 }
 
 /// Resolves a reference against an absolute URL (RFC 3986 §5). What can't stand in a URI, such as a

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use percent_encoding::percent_decode_str;
 
 use super::fault::{RedirectFault, SelfCheckFault};
-use crate::protocol::{DnsName, resolve};
+use crate::protocol::{DnsName, ends_in_number, host_address, resolve};
 use crate::solver::special_address::is_special;
 
 /// Where a CA goes, and where it does not.
@@ -105,12 +105,8 @@ impl Target {
         if name.ends_with(".well-known") {
             return Err(RedirectFault::MissingSlash);
         }
-        // Some systems take a name that ends in a number, such as `0x7f.1`, for an address.
-        let last = name.rsplit('.').next().unwrap_or_default();
-        if last.starts_with(|first: char| first.is_ascii_digit()) {
-            return Err(RedirectFault::NotPublic);
-        }
-        match name.contains('.') || rules.allow_special {
+        let has_dot = name.contains('.') || rules.allow_special;
+        match has_dot && !ends_in_number(name) {
             true => Ok(()),
             false => Err(RedirectFault::NotPublic),
         }
@@ -131,8 +127,7 @@ impl Target {
 
     /// The host's address, where it is one.
     pub(super) fn address(&self) -> Option<IpAddr> {
-        let bare = self.host.trim_start_matches('[').trim_end_matches(']');
-        bare.parse().ok()
+        host_address(&self.host)
     }
 
     /// What stands in the `Host` header: with the port where it is not the scheme's own.
